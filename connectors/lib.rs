@@ -1,1 +1,136 @@
-//! Counterpart.
+//! Connectors: the kit and one folder per vendor.
+//!
+//! A [`Connection`] is one configured account of a connector. It is opened from a [`ConnectionSpec`], a
+//! [`Transport`], a [`Gate`] (the rate budget) and a [`Clock`], so that the network, the limit and the time all come
+//! from outside.
+
+mod chatwoot;
+mod hubspot;
+pub mod kit;
+
+use std::sync::Arc;
+
+use chatwoot::Chatwoot;
+use hubspot::Hubspot;
+pub use kit::clock::{Clock, Millis, SystemClock};
+pub use kit::connection::{Connection, ConnectionSpec, OpenError};
+pub use kit::connector::{
+    CheckReport, Connector, Cx, MatchKey, Page, PullMode, PullRequest, Push, RemoteRecord, Written,
+};
+pub use kit::error::{ConnectorError, ErrorKind};
+pub use kit::gate::{Call, Gate, GateError, Lane, OpenGate, Purpose, RateSignal};
+pub use kit::live::{LiveOptions, LiveTransport};
+pub use kit::manifest::{BudgetFacts, Capabilities, Manifest, ManifestProblem, StreamFacts};
+pub use kit::rest::Rest;
+pub use kit::transport::{Transport, TransportError};
+
+/// A shipped connector: its name, its facts, and the behaviour that facts cannot say, if any.
+struct Shipped {
+    name: &'static str,
+    source: &'static str,
+    behaviour: fn(Arc<Manifest>) -> Arc<dyn Connector>,
+}
+
+/// Every shipped connector, sorted by name; a vendor is one line here.
+const SHIPPED: [Shipped; 5] = [
+    Shipped { name: "chatway", source: include_str!("chatway/connector.toml"), behaviour: facts_only },
+    Shipped { name: "chatwoot", source: include_str!("chatwoot/connector.toml"), behaviour: |m| Arc::new(Chatwoot::new(m)) },
+    Shipped { name: "crm", source: include_str!("crm/connector.toml"), behaviour: facts_only },
+    Shipped { name: "hubspot", source: include_str!("hubspot/connector.toml"), behaviour: |m| Arc::new(Hubspot::new(m)) },
+    Shipped { name: "woocommerce", source: include_str!("woocommerce/connector.toml"), behaviour: facts_only },
+];
+
+/// Names of the shipped connectors, sorted.
+pub fn registry() -> &'static [&'static str] {
+    const NAMES: [&str; SHIPPED.len()] = {
+        let mut names = [""; SHIPPED.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = SHIPPED[at].name;
+            at += 1;
+        }
+        names
+    };
+    &NAMES
+}
+
+/// The `connector.toml` of a shipped connector.
+pub fn manifest_source(name: &str) -> Option<&'static str> {
+    shipped(name).map(|shipped| shipped.source)
+}
+
+/// The connector that runs on `manifest`: the vendor's own code where there is some, else the built-in `rest`.
+pub(crate) fn connector(manifest: Arc<Manifest>) -> Arc<dyn Connector> {
+    let behaviour = shipped(&manifest.name).map_or(facts_only as fn(_) -> _, |shipped| shipped.behaviour);
+    behaviour(manifest)
+}
+
+fn shipped(name: &str) -> Option<&'static Shipped> {
+    SHIPPED.iter().find(|shipped| shipped.name == name)
+}
+
+fn facts_only(manifest: Arc<Manifest>) -> Arc<dyn Connector> {
+    Arc::new(Rest::new(manifest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_shipped_manifest_is_sound_and_carries_its_own_name() {
+        for name in registry() {
+            let source = manifest_source(name).unwrap();
+            let manifest = Manifest::parse(source, name).unwrap_or_else(|problems| panic!("{name}: {problems:#?}"));
+            assert_eq!(manifest.name, *name);
+            assert!(!manifest.budgets_with(&kit::settings::Settings::defaults(&manifest)).is_empty(), "{name}");
+        }
+        assert!(manifest_source("nothing").is_none());
+    }
+
+    #[test]
+    fn no_folder_is_forgotten() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut folders = BTreeSet::new();
+        for entry in std::fs::read_dir(root).unwrap() {
+            let path = entry.unwrap().path();
+            if path.join("connector.toml").is_file() {
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                assert!(path.join("BEHAVIOR.md").is_file(), "{name} has no BEHAVIOR.md");
+                folders.insert(name);
+            }
+        }
+        assert_eq!(folders, registry().iter().map(|name| (*name).to_owned()).collect());
+    }
+
+    /// The vocabulary stays small: a new key needs an old one to go, or a vendor gets code.
+    #[test]
+    fn the_vocabulary_stays_closed() {
+        let schema = serde_json::to_value(schemars::schema_for!(Manifest)).unwrap();
+        let definitions = schema["$defs"].as_object().into_iter().flat_map(|defs| defs.values());
+        let keys: usize = definitions
+            .chain([&schema])
+            .filter_map(|definition| Some(definition.get("properties")?.as_object()?.len()))
+            .sum();
+        assert!(keys <= 60, "{keys} keys");
+        let lines = include_str!("kit/manifest.rs").lines().count();
+        assert!(lines < 400, "{lines} lines of types");
+    }
+
+    /// `UPDATE=1 cargo test` writes the schema anew.
+    #[test]
+    fn the_published_schema_is_current() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/connector.schema.json");
+        let schema = schemars::schema_for!(Manifest);
+        let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &text).unwrap();
+        }
+        let published = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(published, text, "docs/connector.schema.json is not current: run with UPDATE=1");
+    }
+}

@@ -1,0 +1,33 @@
+//! Time comes from outside, so that a test or a simulation can drive it.
+
+use async_trait::async_trait;
+
+/// Milliseconds since the Unix epoch.
+pub type Millis = i64;
+
+/// The only source of time, and the only way to wait.
+#[async_trait]
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> Millis;
+    /// Waits until the clock shows at least `at`.
+    async fn sleep_until(&self, at: Millis);
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+#[async_trait]
+impl Clock for SystemClock {
+    fn now(&self) -> Millis {
+        chrono::Utc::now().timestamp_millis()
+    }
+
+    async fn sleep_until(&self, at: Millis) {
+        let wait = at - self.now();
+        if let Ok(wait @ 1..) = u64::try_from(wait) {
+            tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+        }
+    }
+}

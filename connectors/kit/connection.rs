@@ -1,0 +1,233 @@
+//! One configured account of a connector.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::auth::Auth;
+use super::clock::Clock;
+use super::connector::{CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
+use super::error::ConnectorError;
+use super::gate::{Gate, Lane};
+use super::http::Http;
+use super::manifest::{BudgetFacts, Capabilities, Manifest, ManifestProblem};
+use super::redact::Redactor;
+use super::settings::Settings;
+use super::transport::Transport;
+
+/// What a connection is opened from.
+#[derive(Clone, Debug)]
+pub struct ConnectionSpec {
+    /// Name the operator chose.
+    pub name: String,
+    /// Name of the connector.
+    pub connector: String,
+    /// Settings without secrets.
+    pub settings: Map<String, Value>,
+    /// Secrets by setting name.
+    pub secrets: BTreeMap<String, SecretString>,
+    /// Folders with manifests of the operator's own (`<folder>/<connector>/connector.toml` or
+    /// `<folder>/<connector>.toml`), looked through before the shipped ones.
+    pub manifest_dirs: Vec<PathBuf>,
+}
+
+/// Why a connection cannot be opened: every problem, a sentence each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("connection `{connection}`: {}", problems.join("; "))]
+pub struct OpenError {
+    /// Name of the connection.
+    pub connection: String,
+    /// What is wrong.
+    pub problems: Vec<String>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Connection({}, {})", self.name, self.account)
+    }
+}
+
+/// An open connection.
+#[derive(Clone)]
+pub struct Connection {
+    name: String,
+    account: String,
+    connector: Arc<dyn Connector>,
+    capabilities: Capabilities,
+    budgets: Vec<BudgetFacts>,
+    settings: Arc<Settings>,
+    http: Arc<Http>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Connection {
+    /// Checks everything that can be checked without the network.
+    pub fn open(
+        spec: ConnectionSpec,
+        transport: Arc<dyn Transport>,
+        gate: Arc<dyn Gate>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Connection, OpenError> {
+        let name = spec.name.clone();
+        let fail = |problems: Vec<String>| OpenError { connection: name.clone(), problems };
+        let manifest = Arc::new(find_manifest(&spec).map_err(fail)?);
+        let settings = Arc::new(Settings::open(&manifest, &spec.settings, &spec.secrets).map_err(fail)?);
+        let base = base_url(&settings).map_err(|problem| fail(vec![problem]))?;
+        let chosen = settings.text("auth");
+        let auth = manifest.auth.iter().find(|auth| auth.kind.word() == chosen);
+        let auth = auth.ok_or_else(|| fail(vec![format!("no way to authenticate is called `{chosen}`")]))?;
+        let auth = Auth::new(auth, &spec.secrets).map_err(|problem| fail(vec![problem]))?;
+        let budgets = manifest.budgets_with(&settings);
+        let http = Arc::new(Http {
+            connection: spec.name.clone(),
+            redactor: Redactor::new(spec.secrets.values()),
+            base,
+            auth,
+            manifest: manifest.clone(),
+            settings: settings.clone(),
+            budgets: budgets.clone(),
+            transport,
+            gate,
+            clock: clock.clone(),
+        });
+        let capabilities = manifest.capabilities_of("contact", &settings).unwrap_or_default();
+        let account = account(&http);
+        let connector = crate::connector(manifest);
+        Ok(Connection { name: spec.name, account, connector, capabilities, budgets, settings, http, clock })
+    }
+
+    /// Name the operator chose.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The facts of its connector.
+    pub fn manifest(&self) -> &Manifest {
+        self.connector.manifest()
+    }
+
+    /// What it can do with contacts.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// The vendor's limits, after settings.
+    pub fn budgets(&self) -> &[BudgetFacts] {
+        &self.budgets
+    }
+
+    /// Key of the account whose limit it uses: host and a hash of the credentials.
+    pub fn account(&self) -> String {
+        self.account.clone()
+    }
+
+    /// Removes this connection's secrets from `text`.
+    pub fn redact(&self, text: &str) -> String {
+        self.http.redactor.clean(text)
+    }
+
+    /// Its settings, defaults filled in.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Probes credentials, version and capabilities.
+    pub async fn check(&self, lane: Lane) -> Result<CheckReport, ConnectorError> {
+        self.connector.check(&self.cx(lane)).await
+    }
+
+    /// Reads one page.
+    pub async fn pull(&self, lane: Lane, request: PullRequest<'_>) -> Result<Page, ConnectorError> {
+        self.connector.pull(&self.cx(lane), request).await
+    }
+
+    /// Reads one record; under another id than asked for when the vendor merged it.
+    pub async fn fetch(&self, lane: Lane, stream: &str, id: &str) -> Result<RemoteRecord, ConnectorError> {
+        self.connector.fetch(&self.cx(lane), stream, id).await
+    }
+
+    /// Records that match `key` exactly.
+    pub async fn find(&self, lane: Lane, stream: &str, key: &MatchKey) -> Result<Vec<RemoteRecord>, ConnectorError> {
+        self.connector.find(&self.cx(lane), stream, key).await
+    }
+
+    /// Writes; `idempotency_key` is the same for every attempt of one operation.
+    pub async fn push(
+        &self,
+        lane: Lane,
+        stream: &str,
+        push: Push<'_>,
+        idempotency_key: &str,
+    ) -> Result<Written, ConnectorError> {
+        self.connector.push(&self.cx(lane), stream, push, idempotency_key).await
+    }
+
+    fn cx(&self, lane: Lane) -> Cx {
+        Cx { http: self.http.clone(), settings: self.settings.clone(), lane, clock: self.clock.clone() }
+    }
+}
+
+/// The manifest of the spec's connector: the operator's own before the shipped one.
+fn find_manifest(spec: &ConnectionSpec) -> Result<Manifest, Vec<String>> {
+    let told = |problems: Vec<ManifestProblem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
+    // The name becomes part of a path.
+    if !is_name(&spec.connector) {
+        return Err(vec![format!("`{}` is no connector name: use letters, digits, - and _", spec.connector)]);
+    }
+    for folder in &spec.manifest_dirs {
+        let places = [folder.join(&spec.connector).join("connector.toml"), folder.join(format!("{}.toml", spec.connector))];
+        for path in places.iter().filter(|path| path.is_file()) {
+            let file = path.display().to_string();
+            let source = std::fs::read_to_string(path).map_err(|error| vec![format!("{file}: {error}")])?;
+            let manifest = Manifest::parse(&source, &file).map_err(told)?;
+            if manifest.name != spec.connector {
+                return Err(vec![format!("{file} is called `{}`, not `{}`", manifest.name, spec.connector)]);
+            }
+            return Ok(manifest);
+        }
+    }
+    let source = crate::manifest_source(&spec.connector).ok_or_else(|| {
+        vec![format!(
+            "there is no connector `{}`; shipped are {}; your own stand in the connectors folder",
+            spec.connector,
+            crate::registry().join(", ")
+        )]
+    })?;
+    Manifest::parse(source, &format!("connectors/{}/connector.toml", spec.connector)).map_err(told)
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+}
+
+/// The base address, refused when credentials would travel in clear.
+fn base_url(settings: &Settings) -> Result<Url, String> {
+    let text = settings.text("base_url");
+    let url = Url::parse(&text).map_err(|why| format!("`base_url` is not an address ({why})"))?;
+    let local = match url.host() {
+        Some(url::Host::Domain(host)) => host == "localhost" || host.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if url.scheme() == "http" && !local && !settings.is_on("allow_http") {
+        return Err("`base_url` is plain http: anyone on the way could read the credentials. Use https, or set allow_http = \
+                    true if the network in between is yours"
+            .to_owned());
+    }
+    Ok(url)
+}
+
+/// Host and a hash of the credentials; connections with the same `budget_account` share one.
+fn account(http: &Http) -> String {
+    let host = http.base.host_str().unwrap_or_default();
+    let port = http.base.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let chosen = http.settings.text("budget_account");
+    let who = if chosen.is_empty() { http.auth.fingerprint().to_owned() } else { chosen };
+    format!("{host}{port}/{who}")
+}

@@ -1,0 +1,184 @@
+//! The trait every vendor implements, and what goes in and out of it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::clock::{Clock, Millis};
+use super::error::ConnectorError;
+use super::gate::Lane;
+use super::http::Http;
+use super::manifest::Manifest;
+use super::settings::Settings;
+
+/// One vendor object as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteRecord {
+    /// The vendor's id.
+    pub id: String,
+    /// The object, in the shape the mapping's pointers expect.
+    pub body: Value,
+    /// When the vendor says it changed last.
+    pub updated_at: Option<Millis>,
+    /// Opaque change token, where the vendor has one.
+    pub version: Option<String>,
+    /// The vendor says it is gone (a tombstone).
+    pub deleted: bool,
+}
+
+/// Which part of a stream to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PullMode {
+    /// Everything, in the steadiest order the vendor has.
+    Full,
+    /// Newest first; the caller stops when it has seen enough.
+    Head,
+    /// What changed since then, oldest change first.
+    Since(Millis),
+}
+
+/// A request for one page.
+#[derive(Clone, Copy, Debug)]
+pub struct PullRequest<'a> {
+    /// The stream, `contact` for example.
+    pub stream: &'a str,
+    /// Which part.
+    pub mode: PullMode,
+    /// `Page::next` of the page before; none starts anew.
+    pub cursor: Option<&'a str>,
+}
+
+/// One page of a stream.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Page {
+    /// The records, in the vendor's order.
+    pub records: Vec<RemoteRecord>,
+    /// Cursor of the next page; none when the walk is over.
+    pub next: Option<String>,
+    /// How many records there are in all, as the vendor announces.
+    pub total: Option<u64>,
+    /// The vendor's clock when it answered.
+    pub server_time: Option<Millis>,
+    /// The vendor cuts the result here although more exists.
+    pub capped: bool,
+}
+
+/// A key by which a record can be looked up exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MatchKey {
+    /// An e-mail address.
+    Email(String),
+    /// A phone number, E.164.
+    Phone(String),
+    /// Our own or a third system's id.
+    External {
+        /// Whose id it is.
+        namespace: String,
+        /// The id.
+        value: String,
+    },
+}
+
+impl MatchKey {
+    /// Name of the kind as capabilities list it: `email`, `phone` or `external`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            MatchKey::Email(_) => "email",
+            MatchKey::Phone(_) => "phone",
+            MatchKey::External { .. } => "external",
+        }
+    }
+
+    /// The value looked for.
+    pub fn value(&self) -> &str {
+        match self {
+            MatchKey::Email(value) | MatchKey::Phone(value) | MatchKey::External { value, .. } => value,
+        }
+    }
+}
+
+/// One write.
+#[derive(Clone, Copy, Debug)]
+pub enum Push<'a> {
+    /// A new record.
+    Create {
+        /// The remote object.
+        body: &'a Value,
+    },
+    /// A change.
+    Update {
+        /// The vendor's id.
+        id: &'a str,
+        /// The changed remote fields only.
+        body: &'a Value,
+        /// The record as last read.
+        current: Option<&'a Value>,
+        /// Its change token as last read.
+        version: Option<&'a str>,
+    },
+    /// A deletion.
+    Delete {
+        /// The vendor's id.
+        id: &'a str,
+    },
+}
+
+/// What a write led to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// The record as the vendor answered; none when it answered without a body.
+    pub record: Option<RemoteRecord>,
+    /// The vendor's id of the record.
+    pub id: String,
+    /// How many calls it took, retries not counted.
+    pub calls: u32,
+}
+
+/// What a probe of the account found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    /// Version of the far end, where it says so.
+    pub version: Option<String>,
+    /// Whose credentials these are, where the far end says so.
+    pub identity: Option<String>,
+    /// What works, and what is worth knowing, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What a connector works with during one call; nothing global.
+#[derive(Clone)]
+pub struct Cx {
+    /// The one place that sends.
+    pub http: Arc<Http>,
+    /// The connection's settings.
+    pub settings: Arc<Settings>,
+    /// Urgency of what is being done.
+    pub lane: Lane,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Knows one vendor's API.
+#[async_trait]
+pub trait Connector: Send + Sync {
+    /// The facts.
+    fn manifest(&self) -> &Manifest;
+    /// Probes credentials, version and capabilities.
+    async fn check(&self, cx: &Cx) -> Result<CheckReport, ConnectorError>;
+    /// Reads one page.
+    async fn pull(&self, cx: &Cx, request: PullRequest<'_>) -> Result<Page, ConnectorError>;
+    /// Reads one record; under another id than asked for when the vendor merged it.
+    async fn fetch(&self, cx: &Cx, stream: &str, id: &str) -> Result<RemoteRecord, ConnectorError>;
+    /// Records that match `key` exactly, verified on this side.
+    async fn find(&self, cx: &Cx, stream: &str, key: &MatchKey) -> Result<Vec<RemoteRecord>, ConnectorError>;
+    /// Writes; `idempotency_key` is the same for every attempt of one operation.
+    async fn push(
+        &self,
+        cx: &Cx,
+        stream: &str,
+        push: Push<'_>,
+        idempotency_key: &str,
+    ) -> Result<Written, ConnectorError>;
+}

@@ -1,0 +1,26 @@
+//! The kit: everything vendors have in common.
+//!
+//! Facts about a vendor are data ([`manifest`]); the built-in [`rest`] connector runs from them alone. A vendor
+//! that needs a branch gets Rust code that wraps it and shares the same [`http`] client, budget and recordings.
+
+mod answer;
+mod auth;
+pub mod capabilities;
+pub mod clock;
+pub mod connection;
+pub mod connector;
+pub mod error;
+pub mod gate;
+pub mod http;
+pub mod live;
+pub mod manifest;
+pub(crate) mod matching;
+pub mod paging;
+mod problems;
+mod rate;
+pub mod redact;
+pub mod rest;
+pub mod settings;
+pub mod time;
+pub mod transport;
+mod validate;

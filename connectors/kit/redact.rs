@@ -1,0 +1,105 @@
+//! Keeps secrets and personal data out of messages, logs and recordings.
+
+use std::fmt;
+
+use base64::Engine as _;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::{ExposeSecret, SecretString};
+
+const MASK: &str = "[redacted]";
+
+/// Replaces every form in which the secrets of a connection could appear.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    // Longest first: a secret that contains another must not leave its tail behind.
+    needles: Vec<String>,
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Redactor({} forms)", self.needles.len())
+    }
+}
+
+impl Redactor {
+    /// A redactor for `secrets`, alone and as `user:password`.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a SecretString>) -> Redactor {
+        let plain: Vec<&str> = secrets.into_iter().map(|secret| secret.expose_secret()).collect();
+        let pairs = plain.iter().flat_map(|user| plain.iter().map(move |password| format!("{user}:{password}")));
+        let base = base64::engine::general_purpose::STANDARD;
+        let mut needles: Vec<String> = pairs.map(|pair| base.encode(pair)).collect();
+        for secret in plain.iter().filter(|secret| !secret.is_empty()) {
+            needles.push((*secret).to_owned());
+            needles.push(utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string());
+            needles.push(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect());
+            needles.push(base.encode(secret));
+            let json = serde_json::Value::from(*secret).to_string();
+            needles.push(json[1..json.len() - 1].to_owned());
+        }
+        needles.retain(|needle| !needle.is_empty());
+        needles.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        needles.dedup();
+        Redactor { needles }
+    }
+
+    /// `text` without secrets.
+    pub fn clean(&self, text: &str) -> String {
+        let mut clean = text.to_owned();
+        for needle in &self.needles {
+            if clean.contains(needle.as_str()) {
+                clean = clean.replace(needle.as_str(), MASK);
+            }
+        }
+        clean
+    }
+
+    /// What the vendor wrote, fit for a message: no secrets, no e-mail addresses, one line, at most `max` characters.
+    pub fn excerpt(&self, text: &str, max: usize) -> String {
+        let line = mask_emails(&self.clean(text)).split_whitespace().collect::<Vec<_>>().join(" ");
+        match line.char_indices().nth(max) {
+            Some((cut, _)) => format!("{}…", &line[..cut]),
+            None => line,
+        }
+    }
+}
+
+/// Hides the part of every e-mail address that names the person.
+fn mask_emails(text: &str) -> String {
+    let in_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '%' | '+' | '-' | '\'');
+    let mut out = String::with_capacity(text.len());
+    for (at, part) in text.split('@').enumerate() {
+        if at > 0 {
+            let kept = out.trim_end_matches(in_name).len();
+            if kept < out.len() {
+                out.truncate(kept);
+                out.push('…');
+            }
+            out.push('@');
+        }
+        out.push_str(part);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_secret_goes() {
+        let secrets = [SecretString::from("ck_1"), SecretString::from("c/s \"2\"")];
+        let redactor = Redactor::new(&secrets);
+        let encoded = base64::engine::general_purpose::STANDARD.encode("ck_1:c/s \"2\"");
+        let text = format!("a ck_1 b c/s \"2\" {encoded} c%2Fs%20%222%22 c%2Fs+%222%22 {{\"x\":\"c/s \\\"2\\\"\"}}");
+        let clean = redactor.clean(&text);
+        assert_eq!(clean, format!("a {MASK} b {MASK} {MASK} {MASK} {MASK} {{\"x\":\"{MASK}\"}}"));
+        assert!(!format!("{redactor:?}").contains("ck_1"));
+    }
+
+    #[test]
+    fn people_are_not_named() {
+        let redactor = Redactor::default();
+        assert_eq!(redactor.excerpt("rosa.lind@shop.example is\n taken @ noon", 80), "…@shop.example is taken @ noon");
+        assert_eq!(redactor.excerpt("ååååå", 3), "ååå…");
+    }
+}

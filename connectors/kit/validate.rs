@@ -1,0 +1,311 @@
+//! What a manifest must obey beyond its types.
+
+use std::collections::BTreeMap;
+
+use super::manifest::{
+    ActionFacts, AuthFacts, AuthKind, ListFacts, Manifest, Number, PageKind, SettingFacts, SettingType, StreamFacts,
+};
+use super::problems::duration_ms;
+use super::settings::{self, KIT_SETTINGS, Piece};
+
+/// Names the application gives to every connection, and placeholders with a meaning of their own.
+const RESERVED: [&str; 13] = [
+    "connector", "mapping", "region", "deep_pages", "write_check", "trust_clock", "read_only", "id", "value", "since",
+    "since_seconds", "since_ms", "page",
+];
+const SINCE: [&str; 3] = ["since", "since_seconds", "since_ms"];
+const ORDERS: [&str; 3] = ["newest_first", "oldest_first", "unknown"];
+const KEYS: [&str; 3] = ["email", "phone", "external"];
+
+/// One thing wrong, at a path of keys.
+pub(crate) struct Found {
+    pub(crate) path: Vec<String>,
+    pub(crate) message: String,
+    pub(crate) help: String,
+}
+
+/// Everything wrong with `manifest`.
+pub(crate) fn problems(manifest: &Manifest) -> Vec<Found> {
+    let mut check = Check { manifest, found: Vec::new() };
+    check.head();
+    check.auth();
+    check.settings();
+    check.limits();
+    check.errors();
+    for (name, facts) in &manifest.streams {
+        check.stream(&["streams", name], facts);
+    }
+    check.found
+}
+
+struct Check<'a> {
+    manifest: &'a Manifest,
+    found: Vec<Found>,
+}
+
+impl Check<'_> {
+    fn say(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+        let path = path.iter().map(|step| (*step).to_owned()).collect();
+        self.found.push(Found { path, message: message.into(), help: help.into() });
+    }
+
+    fn head(&mut self) {
+        if self.manifest.format != 1 {
+            self.say(&["format"], format!("format {} is not known", self.manifest.format), "write format = 1");
+        }
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+        if self.manifest.name.is_empty() || !self.manifest.name.chars().all(good) {
+            self.say(&["name"], "a name has small letters, digits, - and _ only", "");
+        }
+        if self.manifest.streams.is_empty() {
+            self.say(&["streams"], "there is no stream", "describe at least [streams.contact]");
+        }
+    }
+
+    fn auth(&mut self) {
+        if self.manifest.auth.is_empty() {
+            self.say(&["auth"], "there is no way to authenticate", "add [[auth]]");
+        }
+        for (at, auth) in self.manifest.auth.iter().enumerate() {
+            let at = at.to_string();
+            if let Some(message) = auth_shape(auth) {
+                self.say(&["auth", &at], message, "");
+            }
+            if self.manifest.auth.iter().filter(|other| other.kind == auth.kind).count() > 1 {
+                self.say(&["auth", &at, "kind"], "this kind stands here twice; the setting `auth` could not tell them apart", "");
+            }
+            for name in &auth.secrets {
+                if !self.manifest.settings.get(name).is_some_and(|facts| facts.secret) {
+                    let help = format!("add [settings.{name}] with secret = true");
+                    self.say(&["auth", &at, "secrets"], format!("`{name}` is not a secret setting"), help);
+                }
+            }
+            for name in auth.names.iter().filter(|_| auth.kind == AuthKind::Header) {
+                self.header(&["auth", &at, "names"], name);
+            }
+        }
+    }
+
+    fn header(&mut self, path: &[&str], name: &str) {
+        if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            self.say(path, format!("`{name}` is not a header name"), "");
+        }
+    }
+
+    fn settings(&mut self) {
+        for (name, r#type) in [("base_url", SettingType::Url), ("page_size", SettingType::Integer)] {
+            if self.manifest.settings.get(name).is_none_or(|facts| facts.r#type != r#type) {
+                let word = format!("{type:?}").to_lowercase();
+                self.say(&["settings", name], format!("the setting `{name}` of type {word} is missing"), "every connector needs it");
+            }
+        }
+        for (name, facts) in &self.manifest.settings {
+            let path = ["settings", name.as_str()];
+            let snake = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            if name.is_empty() || !snake {
+                self.say(&path, format!("`{name}` is no setting name"), "use small letters, digits and _");
+            }
+            if KIT_SETTINGS.contains(&name.as_str()) || RESERVED.contains(&name.as_str()) {
+                self.say(&path, format!("`{name}` has a meaning of its own"), "choose another name");
+            }
+            if let Some(message) = setting_shape(name, facts) {
+                self.say(&path, message, "");
+            }
+        }
+    }
+
+    fn limits(&mut self) {
+        for (at, line) in self.manifest.budgets.iter().enumerate() {
+            let at = at.to_string();
+            self.number(&["budgets", &at, "requests"], &line.requests);
+            if duration_ms(&line.per).is_none() {
+                self.say(&["budgets", &at, "per"], format!("`{}` is no length of time", line.per), "write 60s, 1m, 2h or 1d");
+            }
+        }
+        let names = &self.manifest.rate_headers;
+        for (key, name) in [("limit", &names.limit), ("remaining", &names.remaining), ("reset", &names.reset)] {
+            if let Some(name) = name {
+                self.header(&["rate_headers", key], name);
+            }
+        }
+    }
+
+    fn errors(&mut self) {
+        for (at, facts) in self.manifest.errors.iter().enumerate() {
+            let at = at.to_string();
+            let at = at.as_str();
+            self.number(&["errors", at, "status"], &facts.status);
+            if matches!(facts.status, Number::Fixed(status) if !(300..=599).contains(&status)) {
+                self.say(&["errors", at, "status"], "an error has a status from 300 to 599", "");
+            }
+            for (key, place) in [("pointer", &facts.pointer), ("holder", &facts.holder)] {
+                if let Some(place) = place {
+                    self.pointer(&["errors", at, key], place);
+                }
+            }
+            if let Some(help) = &facts.help {
+                self.placeholders(&["errors", at, "help"], help, &[]);
+            }
+        }
+    }
+
+    fn stream(&mut self, path: &[&str; 2], facts: &StreamFacts) {
+        let at = |key: &'static str| [path[0], path[1], key];
+        self.pointer(&at("id"), &facts.id);
+        self.pointer(&at("body"), &facts.body);
+        for place in &facts.record {
+            self.pointer(&at("record"), place);
+        }
+        if let Some(place) = &facts.updated_at {
+            self.pointer(&at("updated_at"), place);
+        }
+        if let Some(get) = &facts.get {
+            self.call(&at("get"), get, &["id"], true);
+        }
+        self.list(path, &facts.list);
+        for (kind, find) in &facts.find {
+            let path = [path[0], path[1], "find", kind.as_str()];
+            if !KEYS.contains(&kind.as_str()) {
+                self.say(&path, format!("`{kind}` is no kind of key"), "use email, phone or external");
+            }
+            self.params(&path, &find.params, &["value"]);
+            self.pointer(&path, &find.pointer);
+        }
+        for (key, action, with_id) in
+            [("create", &facts.create, false), ("update", &facts.update, true), ("delete", &facts.delete, true)]
+        {
+            if let Some(action) = action {
+                self.action(&[path[0], path[1], key], action, with_id);
+            }
+        }
+    }
+
+    fn list(&mut self, path: &[&str; 2], list: &ListFacts) {
+        let at = |key: &'static str| [path[0], path[1], "list", key];
+        self.call(&at("call"), &list.call, &[], false);
+        self.params(&at("params"), &list.params, &[]);
+        self.params(&at("head"), &list.head, &[]);
+        self.params(&at("since"), &list.since, &SINCE);
+        self.pointer(&at("records"), &list.records);
+        if let Some(place) = &list.total {
+            self.place(&at("total"), place);
+        }
+        let (needs_send, needs_read) = match list.page.kind {
+            PageKind::Page | PageKind::Offset => (true, false),
+            PageKind::Cursor | PageKind::Keyset => (true, true),
+            PageKind::NextUrl => (false, true),
+            PageKind::Link => (false, false),
+        };
+        for (needed, key, value) in [(needs_send, "send", &list.page.send), (needs_read, "read", &list.page.read)] {
+            if needed && value.is_none() {
+                self.say(&at("page"), format!("this kind of paging needs `{key}`"), "");
+            }
+        }
+        if let Some(place) = &list.page.read {
+            self.place(&at("page"), place);
+        }
+        let choice = |name: &str| self.manifest.settings.get(name).is_some_and(|facts| facts.r#type == SettingType::Choice);
+        let named = list.order.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).is_some_and(choice);
+        if !named && !ORDERS.contains(&list.order.as_str()) {
+            self.say(&at("order"), format!("`{}` is no order", list.order), format!("use {} or a choice setting", ORDERS.join(", ")));
+        }
+    }
+
+    fn action(&mut self, path: &[&str; 3], action: &ActionFacts, with_id: bool) {
+        let ids: &[&str] = if with_id { &["id"] } else { &[] };
+        self.call(&[path[0], path[1], path[2], "call"], &action.call, ids, with_id);
+        let wrap = [path[0], path[1], path[2], "wrap"];
+        self.placeholders(&wrap, &action.wrap, &[]);
+        if !action.wrap.starts_with('{') {
+            self.pointer(&wrap, &action.wrap);
+        }
+    }
+
+    /// `GET /contacts/{id}`.
+    fn call(&mut self, path: &[&str], call: &str, extra: &[&str], needs_id: bool) {
+        let (method, target) = call.split_once(' ').unwrap_or_default();
+        let known = ["GET", "POST", "PUT", "PATCH", "DELETE"].contains(&method);
+        if !known || !target.starts_with(['/', '{']) {
+            self.say(path, format!("`{call}` is no call"), "write a method, a space and a path: \"GET /contacts\"");
+        }
+        if needs_id && !call.contains("{id}") {
+            self.say(path, "the path does not say which record", "put {id} into it");
+        }
+        self.placeholders(path, call, extra);
+    }
+
+    fn params(&mut self, path: &[&str], params: &BTreeMap<String, String>, needed: &[&str]) {
+        for (name, value) in params {
+            self.placeholders(path, name, &[]);
+            self.placeholders(path, value, needed);
+        }
+        let has = |name: &&str| params.values().any(|value| value.contains(&format!("{{{name}}}")));
+        if !needed.is_empty() && !params.is_empty() && !needed.iter().any(|name| has(&name)) {
+            self.say(path, format!("no parameter holds {{{}}}", needed.join("}, {")), "");
+        }
+    }
+
+    fn placeholders(&mut self, path: &[&str], template: &str, extra: &[&str]) {
+        for piece in settings::pieces(template) {
+            let Piece::Placeholder(name) = piece else { continue };
+            match self.manifest.settings.get(name) {
+                Some(facts) if facts.secret => {
+                    self.say(path, format!("`{{{name}}}` is a secret"), "secrets travel by [[auth]] only");
+                }
+                None if !extra.contains(&name) => {
+                    let known: Vec<&str> =
+                        extra.iter().copied().chain(self.manifest.settings.keys().map(String::as_str)).collect();
+                    self.say(path, format!("`{{{name}}}` is not known here"), format!("known are {}", known.join(", ")));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn number(&mut self, path: &[&str], number: &Number) {
+        let Number::Setting(text) = number else { return };
+        let name = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        let integer = |name: &str| self.manifest.settings.get(name).is_some_and(|f| f.r#type == SettingType::Integer);
+        if !name.is_some_and(integer) {
+            self.say(path, format!("`{text}` is not a number"), "write a number, or the name of an integer setting in braces");
+        }
+    }
+
+    /// A pointer or a header name.
+    fn place(&mut self, path: &[&str], place: &str) {
+        if !place.starts_with('/') {
+            self.header(path, place);
+        }
+    }
+
+    fn pointer(&mut self, path: &[&str], pointer: &str) {
+        if !pointer.is_empty() && !pointer.starts_with('/') {
+            self.say(path, format!("`{pointer}` is no pointer"), format!("write \"/{}\"", pointer.replace('.', "/")));
+        }
+    }
+}
+
+fn auth_shape(auth: &AuthFacts) -> Option<&'static str> {
+    match (auth.kind, auth.names.len(), auth.secrets.len()) {
+        (AuthKind::Header, 1.., 1) | (AuthKind::Bearer, 0, 1) | (AuthKind::Basic, 0, 1 | 2) => None,
+        (AuthKind::Query, names @ 1.., secrets) if names == secrets => None,
+        (AuthKind::Header, ..) => Some("`header` needs names and one secret"),
+        (AuthKind::Bearer, ..) => Some("`bearer` needs one secret and no names"),
+        (AuthKind::Basic, ..) => Some("`basic` needs user and password in secrets, and no names"),
+        (AuthKind::Query, ..) => Some("`query` needs as many names as secrets"),
+    }
+}
+
+fn setting_shape(name: &str, facts: &SettingFacts) -> Option<String> {
+    if (facts.r#type == SettingType::Choice) == facts.choices.is_empty() {
+        return Some("`choices` belong to type choice, and to no other".to_owned());
+    }
+    if facts.max.is_some() && facts.r#type != SettingType::Integer {
+        return Some("`max` belongs to type integer".to_owned());
+    }
+    match &facts.default {
+        Some(_) if facts.secret => Some("a secret has no default".to_owned()),
+        Some(default) => settings::check(name, facts, default).err(),
+        None => None,
+    }
+}
