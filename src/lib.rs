@@ -1,1 +1,4 @@
 //! Counterpart.
+
+pub mod budget;
+pub mod store;

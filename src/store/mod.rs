@@ -1,0 +1,100 @@
+//! The state store: everything Counterpart remembers, in SQLite or PostgreSQL.
+//!
+//! What was observed is stored; what to do is derived from it. Three rules hold for every function here:
+//!
+//! - One call is one transaction, and no transaction is open while anything else happens. A page, its
+//!   counters and its cursor are one commit; so are the results of reconciling, and so is a finished write.
+//! - Seeing an unchanged record again writes no record.
+//! - Lists are paged by key, so that nothing in memory grows with the number of records.
+//!
+//! [`Store`] is cheap to clone. On SQLite there is one writing connection (its transactions begin as
+//! `IMMEDIATE`, so that two processes wait for each other instead of failing) and a few reading ones; on
+//! PostgreSQL one pool serves both.
+
+mod conflict;
+mod entity;
+mod error;
+mod json;
+mod keys;
+mod lease;
+mod meta;
+mod observe;
+mod open;
+mod outbox;
+mod push;
+mod reconcile;
+mod record;
+mod run;
+mod scan;
+mod sequence;
+mod stream;
+mod sweep;
+pub(crate) mod tables;
+
+use std::sync::Arc;
+
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
+
+pub use conflict::{Conflict, ConflictFilter, ConflictState, NewConflict};
+pub use counterpart_connectors::Millis;
+pub use entity::Entity;
+pub use error::StoreError;
+pub use observe::{Incoming, PageOutcome};
+pub use open::{SchemaState, StoreOptions};
+pub use outbox::{OpCount, OpState, OutboxRow, PlannedOp};
+pub use push::OpResult;
+pub use reconcile::{Reconciled, RecordUpdate};
+pub use record::{Record, RecordCounts, RecordState};
+pub use run::Run;
+pub use scan::Scan;
+pub use stream::StreamState;
+
+/// What every function of the store returns.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Rows per statement: near the best on both databases and far below their bind limits.
+pub(crate) const BATCH: usize = 500;
+
+/// An open state store, seen as one tenant.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    tenant: String,
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+}
+
+impl Store {
+    /// The tenant whose rows this store shows.
+    pub fn tenant(&self) -> &str {
+        &self.inner.tenant
+    }
+
+    /// Closes the connections; other clones of this store stop working too.
+    pub async fn close(&self) -> Result<()> {
+        self.inner.reader.close_by_ref().await?;
+        self.inner.writer.close_by_ref().await?;
+        Ok(())
+    }
+
+    /// Where reads outside a transaction go.
+    pub(crate) fn reader(&self) -> &DatabaseConnection {
+        &self.inner.reader
+    }
+
+    /// Begins a writing transaction.
+    pub(crate) async fn begin(&self) -> Result<DatabaseTransaction> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        Ok(self.inner.writer.begin_with_options(options).await?)
+    }
+}

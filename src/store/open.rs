@@ -1,0 +1,291 @@
+//! Opening a store and bringing its tables up to date.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use counterpart_migrations::Migrator;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, EntityTrait};
+use sea_orm_migration::{MigratorTrait, seaql_migrations};
+
+use super::error::database_code;
+use super::{Inner, Result, Store, StoreError};
+
+/// How long a statement waits for another process that is writing.
+const BUSY: Duration = Duration::from_secs(5);
+/// How long a caller waits for a free connection of the pool.
+const POOL: Duration = Duration::from_secs(60);
+/// Reading connections on SQLite, all connections on PostgreSQL.
+const POOL_SIZE: u32 = 8;
+/// Page cache of each SQLite connection, in KiB.
+const CACHE_KIB: u32 = 16 * 1024;
+
+/// Where the store is and whose rows to show.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// `sqlite://file`, `sqlite::memory:` or `postgres://…`.
+    pub url: String,
+    /// The tenant; `default` for a single one.
+    pub tenant: String,
+}
+
+/// How the tables compare with what this program needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SchemaState {
+    /// Migrations this program has and the database has not.
+    pub pending: Vec<String>,
+    /// Migrations the database has and this program does not know.
+    pub newer: Vec<String>,
+}
+
+impl Store {
+    /// Opens the store, creating the database file if needed; does not migrate.
+    pub async fn open(options: &StoreOptions) -> Result<Store> {
+        let url = options.url.trim();
+        let (writer, reader) = if let Some(rest) = url
+            .strip_prefix("postgres://")
+            .or_else(|| url.strip_prefix("postgresql://"))
+        {
+            let pool = open_postgres(rest).await?;
+            (pool.clone(), pool)
+        } else if url.starts_with("sqlite:") {
+            open_sqlite(url).await?
+        } else {
+            return Err(StoreError::BadUrl {
+                url: without_password(url),
+                why: "it must begin with sqlite: or postgres://".into(),
+            });
+        };
+        Ok(Store {
+            inner: Arc::new(Inner {
+                tenant: options.tenant.clone(),
+                writer,
+                reader,
+            }),
+        })
+    }
+
+    /// Applies all missing migrations and returns their names.
+    pub async fn migrate(&self) -> Result<Vec<String>> {
+        // Two processes may start on an empty PostgreSQL at the same moment; the one that comes second
+        // finds tables where it expected none, and everything done when it looks again.
+        const ATTEMPTS: usize = 3;
+        let mut attempt = 1;
+        loop {
+            match self.try_migrate().await {
+                Err(StoreError::Db(_)) if attempt < ATTEMPTS => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_migrate(&self) -> Result<Vec<String>> {
+        let tx = self.begin().await?;
+        Migrator::install(&tx).await?;
+        let state = compare(&tx).await?;
+        refuse_newer(&state)?;
+        Migrator::up(&tx, None).await?;
+        tx.commit().await?;
+        Ok(state.pending)
+    }
+
+    /// Compares the tables with what this program needs, without changing anything.
+    pub async fn schema(&self) -> Result<SchemaState> {
+        compare(self.reader()).await
+    }
+
+    /// Fails unless the tables are exactly what this program needs.
+    pub async fn require_schema(&self) -> Result<()> {
+        let state = self.schema().await?;
+        refuse_newer(&state)?;
+        if state.pending.is_empty() {
+            Ok(())
+        } else {
+            Err(StoreError::NotMigrated)
+        }
+    }
+}
+
+async fn compare<C: sea_orm::ConnectionTrait>(db: &C) -> Result<SchemaState> {
+    let applied = match seaql_migrations::Entity::find().all(db).await {
+        Ok(rows) => rows.into_iter().map(|row| row.version).collect::<Vec<_>>(),
+        Err(error) => match StoreError::from(error) {
+            StoreError::NotMigrated => Vec::new(),
+            other => return Err(other),
+        },
+    };
+    let known = counterpart_migrations::names();
+    Ok(SchemaState {
+        pending: missing(&known, &applied),
+        newer: missing(&applied, &known),
+    })
+}
+
+fn missing(from: &[String], other: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = from
+        .iter()
+        .filter(|name| !other.contains(name))
+        .cloned()
+        .collect();
+    names.sort();
+    names
+}
+
+fn refuse_newer(state: &SchemaState) -> Result<()> {
+    if state.newer.is_empty() {
+        return Ok(());
+    }
+    Err(StoreError::Newer {
+        found: state.newer.clone(),
+        known: counterpart_migrations::names().pop().unwrap_or_default(),
+    })
+}
+
+async fn open_postgres(rest: &str) -> Result<DatabaseConnection> {
+    let url = format!("postgres://{rest}");
+    let mut options = ConnectOptions::new(url.clone());
+    options
+        .max_connections(POOL_SIZE)
+        .acquire_timeout(POOL)
+        .connect_timeout(Duration::from_secs(10))
+        .sqlx_logging(false)
+        .set_application_name("counterpart");
+    Database::connect(options)
+        .await
+        .map_err(|error| refused(&url, &error))
+}
+
+async fn open_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnection)> {
+    let parsed: SqliteConnectOptions = url.parse().map_err(|error| StoreError::BadUrl {
+        url: url.to_owned(),
+        why: format!("{error}"),
+    })?;
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        let only = connect_sqlite(url, 1, SqliteUse::Write).await?;
+        return Ok((only.clone(), only));
+    }
+    inspect_file(parsed.get_filename(), url)?;
+    let writer = connect_sqlite(url, 1, SqliteUse::Write).await?;
+    let reader = connect_sqlite(url, POOL_SIZE, SqliteUse::Read).await?;
+    Ok((writer, reader))
+}
+
+/// Looks before SQLite does, whose own messages name neither the folder nor the file.
+fn inspect_file(path: &Path, url: &str) -> Result<()> {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    if path.as_os_str().is_empty() {
+        return Err(StoreError::BadUrl {
+            url: url.to_owned(),
+            why: "it names no file".into(),
+        });
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
+        && !folder.is_dir()
+    {
+        return Err(StoreError::NoDirectory {
+            folder: folder.display().to_string(),
+        });
+    }
+    let refused = |error: std::io::Error| StoreError::Refused {
+        url: url.to_owned(),
+        why: error.to_string(),
+    };
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(refused(error)),
+    };
+    let mut head = Vec::new();
+    std::io::Read::read_to_end(
+        &mut std::io::Read::take(&mut file, MAGIC.len() as u64),
+        &mut head,
+    )
+    .map_err(refused)?;
+    if head.is_empty() || head == MAGIC {
+        return Ok(());
+    }
+    Err(StoreError::NotADatabase {
+        path: path.display().to_string(),
+    })
+}
+
+/// What a SQLite connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SqliteUse {
+    Read,
+    Write,
+}
+
+async fn connect_sqlite(url: &str, size: u32, usage: SqliteUse) -> Result<DatabaseConnection> {
+    let mut options = ConnectOptions::new(url);
+    options
+        .min_connections(1)
+        .max_connections(size)
+        .acquire_timeout(POOL)
+        // A connection of `sqlite::memory:` is the database: it must never be replaced.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(move |options| {
+            let options = options
+                .create_if_missing(usage == SqliteUse::Write)
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Normal)
+                .busy_timeout(BUSY)
+                .foreign_keys(true)
+                .pragma("cache_size", format!("-{CACHE_KIB}"));
+            match usage {
+                SqliteUse::Read => options.pragma("query_only", "1"),
+                SqliteUse::Write => options,
+            }
+        });
+    Database::connect(options)
+        .await
+        .map_err(|error| refused(url, &error))
+}
+
+fn refused(url: &str, error: &DbErr) -> StoreError {
+    // 26: SQLITE_NOTADB, a file that has the right first bytes and nothing else of a database.
+    if database_code(error).as_deref() == Some("26") {
+        return StoreError::NotADatabase {
+            path: url.to_owned(),
+        };
+    }
+    match StoreError::from(error.clone()) {
+        StoreError::Db(cause) => StoreError::Refused {
+            url: without_password(url),
+            why: cause.to_string(),
+        },
+        other => other,
+    }
+}
+
+/// The URL as it may be shown.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    // The last @ ends the credentials: a password may contain one that was not escaped.
+    match rest.rsplit_once('@') {
+        Some((credentials, host)) => {
+            let user = credentials.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}@{host}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(
+            without_password("postgres://ann:s3:cr@t@db.example/x"),
+            "postgres://ann@db.example/x"
+        );
+        assert_eq!(without_password("sqlite://x.db"), "sqlite://x.db");
+    }
+}

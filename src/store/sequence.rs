@@ -1,0 +1,69 @@
+//! Row numbers: dense, chosen by the program, so that bulk inserts need no answer from the database.
+
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
+};
+
+use super::tables::sequence::{ActiveModel, Column, Entity};
+use super::Result;
+
+/// Which numbers to draw.
+#[derive(Clone, Copy, Debug)]
+pub enum Sequence {
+    /// Records.
+    Record,
+    /// Entities.
+    Entity,
+    /// Runs.
+    Run,
+    /// Scans.
+    Scan,
+    /// Conflicts.
+    Conflict,
+    /// Touches of records: see [`Store::revision`](super::Store::revision).
+    Revision,
+}
+
+impl Sequence {
+    fn name(self) -> &'static str {
+        match self {
+            Sequence::Record => "record",
+            Sequence::Entity => "entity",
+            Sequence::Run => "run",
+            Sequence::Scan => "scan",
+            Sequence::Conflict => "conflict",
+            Sequence::Revision => "revision",
+        }
+    }
+}
+
+/// Draws `n` numbers inside the caller's transaction and returns the first; they come back if it fails.
+pub async fn draw<C: ConnectionTrait>(tx: &C, sequence: Sequence, n: i64) -> Result<i64> {
+    let name = sequence.name();
+    let row = ActiveModel {
+        name: Set(name.to_owned()),
+        next: Set(n + 1),
+    };
+    Entity::insert(row)
+        .on_conflict(
+            OnConflict::column(Column::Name)
+                .value(Column::Next, Expr::col((Entity, Column::Next)).add(n))
+                .to_owned(),
+        )
+        .exec_without_returning(tx)
+        .await?;
+    Ok(next(tx, sequence).await? - n)
+}
+
+/// The number that will be drawn next.
+pub async fn next<C: ConnectionTrait>(db: &C, sequence: Sequence) -> Result<i64> {
+    let next: Option<i64> = Entity::find()
+        .select_only()
+        .column(Column::Next)
+        .filter(Column::Name.eq(sequence.name()))
+        .into_tuple()
+        .one(db)
+        .await?;
+    Ok(next.unwrap_or(1))
+}
