@@ -1,0 +1,154 @@
+//! Transforms: a closed list of pure functions, each with its inverse.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Json;
+
+use crate::field::{PersonName, Slot, Value};
+use crate::normalize;
+
+/// How a vendor's value and the canonical one correspond.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transform {
+    /// Text as it is.
+    Text,
+    /// A whole name.
+    FullName,
+    /// An e-mail address.
+    Email,
+    /// A phone number; E.164 when written.
+    Phone,
+    /// A day; ISO when written.
+    Date,
+    /// A decimal number, written as a text.
+    Number,
+    /// A country, written as its code or its English name.
+    Country {
+        /// Written as a name.
+        name: bool,
+    },
+    /// True or false, written with these words; as JSON booleans without words.
+    Bool {
+        /// The word for true.
+        yes: Option<String>,
+        /// The word for false.
+        no: Option<String>,
+    },
+    /// A list of texts, or of objects with the text in one member.
+    Tags {
+        /// The member.
+        item: Option<String>,
+    },
+    /// Canonical text to vendor text, one to one.
+    Table(BTreeMap<String, String>),
+}
+
+impl Transform {
+    /// Reads the vendor's value; an error is a JSON type that this cannot be.
+    pub fn read(&self, value: &Json, region: Option<&str>) -> Result<Slot, String> {
+        if value.is_null() {
+            return Ok(Slot::Cleared);
+        }
+        if let Transform::Tags { item } = self {
+            return tags(value, item.as_deref());
+        }
+        if let (Transform::Bool { yes: None, .. }, Json::Bool(flag)) = (self, value) {
+            return Ok(Slot::Set(Value::Bool(*flag)));
+        }
+        let raw = match value {
+            Json::String(text) => text.clone(),
+            Json::Number(number) => number.to_string(),
+            Json::Bool(flag) => flag.to_string(),
+            other => return Err(format!("a text was expected, not {}", type_of(other))),
+        };
+        let text = normalize::text(&raw);
+        if text.is_empty() {
+            return Ok(Slot::Cleared);
+        }
+        Ok(Slot::Set(match self {
+            Transform::Text => match value {
+                Json::Number(_) => Value::Text(normalize::number(&text).unwrap_or(text)),
+                _ => Value::Text(text),
+            },
+            Transform::FullName => Value::Name(PersonName::whole(&text)),
+            Transform::Email => Value::Text(normalize::email(&text)),
+            Transform::Phone => Value::Text(normalize::phone(&text, region).unwrap_or_else(|raw| raw)),
+            Transform::Date => Value::Text(normalize::date(&text).unwrap_or(text)),
+            Transform::Number => Value::Text(normalize::number(&text).unwrap_or(text)),
+            Transform::Country { .. } => Value::Text(normalize::country(&text).unwrap_or(text)),
+            Transform::Bool { yes, no } => {
+                let is = |word: &Option<String>| word.as_deref().is_some_and(|word| word.eq_ignore_ascii_case(&text));
+                let flag = if is(yes) { Some(true) } else if is(no) { Some(false) } else { normalize::boolean(&text) };
+                flag.map(Value::Bool).ok_or_else(|| "neither yes nor no".to_owned())?
+            }
+            Transform::Table(table) => {
+                let known = table.iter().find(|(_, vendor)| **vendor == text).map(|(canonical, _)| canonical.clone());
+                Value::Text(known.unwrap_or(text))
+            }
+            Transform::Tags { .. } => return Err("a list was expected".to_owned()),
+        }))
+    }
+
+    /// Writes a canonical value the vendor's way.
+    pub fn write(&self, value: &Value) -> Json {
+        match (self, value) {
+            (Transform::Tags { item }, Value::Set(set)) => set
+                .iter()
+                .map(|text| match item {
+                    Some(member) => serde_json::json!({ member: text }),
+                    None => Json::String(text.clone()),
+                })
+                .collect(),
+            (Transform::Bool { yes, no }, Value::Bool(flag)) => match if *flag { yes } else { no } {
+                Some(word) => Json::String(word.clone()),
+                None => Json::Bool(*flag),
+            },
+            (Transform::Country { name: true }, Value::Text(code)) => {
+                Json::String(normalize::country_name(code).map_or_else(|| code.clone(), str::to_owned))
+            }
+            (Transform::Table(table), Value::Text(text)) => {
+                Json::String(table.get(text).cloned().unwrap_or_else(|| text.clone()))
+            }
+            (_, Value::Text(text)) => Json::String(text.clone()),
+            (_, Value::Name(name)) => Json::String(name.full.clone()),
+            (_, Value::Bool(flag)) => Json::Bool(*flag),
+            (_, Value::Set(set)) => set.iter().cloned().map(Json::String).collect(),
+        }
+    }
+
+    /// The canonical value as it comes back from the vendor.
+    pub fn project(&self, value: Value) -> Slot {
+        match value {
+            Value::Set(set) if set.is_empty() => Slot::Cleared,
+            Value::Text(text) if text.is_empty() => Slot::Cleared,
+            Value::Name(name) if name.full.is_empty() => Slot::Cleared,
+            value => Slot::Set(value),
+        }
+    }
+}
+
+fn tags(value: &Json, item: Option<&str>) -> Result<Slot, String> {
+    let list = value.as_array().ok_or_else(|| format!("a list was expected, not {}", type_of(value)))?;
+    let mut set = BTreeSet::new();
+    for entry in list {
+        let text = match item {
+            Some(member) => entry.get(member.trim_start_matches('/')),
+            None => Some(entry),
+        };
+        let text = text.and_then(Json::as_str).ok_or("every item of the list was expected to be a text")?;
+        set.insert(normalize::text(text));
+    }
+    set.remove("");
+    Ok(if set.is_empty() { Slot::Cleared } else { Slot::Set(Value::Set(set)) })
+}
+
+pub(super) fn type_of(value: &Json) -> &'static str {
+    match value {
+        Json::Null => "null",
+        Json::Bool(_) => "true or false",
+        Json::Number(_) => "a number",
+        Json::String(_) => "a text",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "an object",
+    }
+}

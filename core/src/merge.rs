@@ -1,0 +1,374 @@
+//! Field-level merge of any number of records of one person against what each of them last agreed on.
+//!
+//! Pure: the same inputs give the same result, whatever order the sides come in. Nothing is decided here about sending;
+//! the result says what every side should be written, what its new base is, and which values were in conflict.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::field::{FieldName, Fields, Slot, Value, agree};
+use crate::mapping::Mapping;
+use crate::normalize;
+
+/// Milliseconds since the Unix epoch.
+pub type Millis = i64;
+
+/// Per record and field: what the record showed when it and the engine last agreed, and the golden value that stood for.
+///
+/// The two differ only where the far end rewrote the value or cannot hold it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgreedSlot {
+    /// What the record showed.
+    pub here: Slot,
+    /// The golden value that it stood for.
+    pub means: Slot,
+}
+
+/// The base of one record.
+pub type Agreed = BTreeMap<FieldName, AgreedSlot>;
+
+/// One golden value and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoldenSlot {
+    /// The value.
+    pub slot: Slot,
+    /// Connection that it came from.
+    pub from: String,
+    /// When it changed there, else when it was first seen.
+    pub at: Millis,
+    /// The rule that made it golden.
+    pub rule: String,
+}
+
+/// What all records of one person should show.
+pub type Golden = BTreeMap<FieldName, GoldenSlot>;
+
+/// Who wins when several sides changed one field differently.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    /// The latest change by vendor time; a person decides where a time is missing.
+    Latest,
+    /// The first connection in this list; unlisted ones come last, by name.
+    Order(Vec<String>),
+    /// A person decides.
+    Review,
+}
+
+/// The policies of a sync.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policies {
+    /// For fields without their own.
+    pub default: Policy,
+    /// By field.
+    pub fields: BTreeMap<FieldName, Policy>,
+}
+
+impl Policies {
+    /// The policy of one field.
+    pub fn of(&self, field: &FieldName) -> &Policy {
+        self.fields.get(field).unwrap_or(&self.default)
+    }
+}
+
+impl Default for Policies {
+    fn default() -> Policies {
+        Policies { default: Policy::Latest, fields: BTreeMap::new() }
+    }
+}
+
+/// One record taking part in a merge.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// Its connection.
+    pub connection: &'a str,
+    /// Its id there.
+    pub external_id: &'a str,
+    /// What it shows.
+    pub observed: &'a Fields,
+    /// Its base.
+    pub agreed: &'a Agreed,
+    /// When the vendor says it changed; none when that time cannot be trusted.
+    pub changed_at: Option<Millis>,
+    /// When it was read.
+    pub observed_at: Millis,
+    /// How its vendor's fields and the canonical ones correspond.
+    pub mapping: &'a Mapping,
+    /// The vendor's record as last read.
+    pub remote: Option<&'a serde_json::Value>,
+}
+
+/// One value in a conflict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Who holds it.
+    pub connection: String,
+    /// The record that shows it; empty for the golden value.
+    pub external_id: String,
+    /// The value.
+    pub slot: Slot,
+    /// When it changed there.
+    pub changed_at: Option<Millis>,
+}
+
+/// A field that several sides hold differently.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldConflict {
+    /// The field.
+    pub field: FieldName,
+    /// The values, in the order of connections.
+    pub candidates: Vec<Candidate>,
+    /// What policy chose; none when it waits for a person.
+    pub winner: Option<Slot>,
+    /// The rule that chose, or why nothing was chosen.
+    pub rule: String,
+}
+
+/// What follows for one side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SideResult {
+    /// Golden values to write there.
+    pub write: Fields,
+    /// What those fields show now.
+    pub before: Fields,
+    /// The new base, where it differs from the old one.
+    pub agreed: Option<Agreed>,
+    /// One-way fields that were edited on the wrong side and are written again.
+    pub restored: BTreeSet<FieldName>,
+}
+
+/// The result of a merge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// The new golden values.
+    pub golden: Golden,
+    /// One result for each side, in the order they were given.
+    pub sides: Vec<SideResult>,
+    /// Conflicts, those that policy settled included: the losing values are in them.
+    pub conflicts: Vec<FieldConflict>,
+}
+
+/// What a field's sides say about its golden value.
+enum Outcome {
+    /// Nothing new.
+    Keep,
+    /// This slot becomes golden.
+    New(GoldenSlot),
+    /// A person has to decide; nothing is written for this field.
+    Wait,
+}
+
+/// Merges the records of one person.
+pub fn merge(golden: &Golden, sides: &[Side<'_>], policies: &Policies) -> Merged {
+    let mut order: Vec<usize> = (0..sides.len()).collect();
+    order.sort_by_key(|&index| (sides[index].connection, sides[index].external_id));
+    let mut merged =
+        Merged { golden: golden.clone(), sides: vec![SideResult::default(); sides.len()], conflicts: Vec::new() };
+    let fields: BTreeSet<&FieldName> =
+        golden.keys().chain(sides.iter().flat_map(|side| side.observed.keys())).collect();
+    for field in fields {
+        let decision = decide(field, golden.get(field), sides, &order, policies, &mut merged.conflicts);
+        match decision {
+            Outcome::Wait => continue,
+            Outcome::Keep => {}
+            Outcome::New(slot) => {
+                merged.golden.insert(field.clone(), slot);
+            }
+        }
+        if let Some(wanted) = merged.golden.get(field) {
+            for (side, result) in sides.iter().zip(&mut merged.sides) {
+                follow(field, &wanted.slot, side, result);
+            }
+        }
+    }
+    merged
+}
+
+/// What one side brings to the question which value of a field is golden.
+fn voice<'a>(field: &FieldName, side: &Side<'a>) -> Option<(&'a Slot, bool)> {
+    let observed = side.observed.get(field)?;
+    if !side.mapping.provides(field) || !is_valid(field, observed) {
+        return None;
+    }
+    match side.agreed.get(field) {
+        Some(base) if agree(observed, &base.here) => None,
+        Some(_) => Some((observed, true)),
+        None => Some((observed, false)),
+    }
+}
+
+fn decide(
+    field: &FieldName,
+    golden: Option<&GoldenSlot>,
+    sides: &[Side<'_>],
+    order: &[usize],
+    policies: &Policies,
+    conflicts: &mut Vec<FieldConflict>,
+) -> Outcome {
+    let mut candidates: Vec<(usize, &Slot)> = Vec::new();
+    let mut newcomers = 0;
+    let mut changed = 0;
+    for &index in order {
+        match voice(field, &sides[index]) {
+            Some((slot, true)) => {
+                changed += 1;
+                candidates.push((index, slot));
+            }
+            // At a first meeting a blank has no say: it is filled from the others.
+            Some((Slot::Cleared, false)) => {}
+            Some((slot, false)) => {
+                newcomers += 1;
+                candidates.push((index, slot));
+            }
+            None => {}
+        }
+    }
+    let Some(&(first, slot)) = candidates.first() else { return Outcome::Keep };
+    // Newcomers meet the golden value as one more opinion, unless somebody has just replaced it.
+    let held = golden.filter(|golden| newcomers > 0 && changed == 0 && golden.slot != Slot::Cleared);
+    let same = candidates.iter().all(|(_, other)| agree(slot, other)) && held.is_none_or(|held| agree(slot, &held.slot));
+    if same {
+        let (index, slot) = fullest(&candidates).unwrap_or((first, slot));
+        let rule = match (changed, newcomers) {
+            (0, _) => "first seen here",
+            (1, _) => "changed here",
+            _ => "changed to the same value in several places",
+        };
+        return adopt(golden, slot, &sides[index], rule);
+    }
+    let mut all: Vec<Candidate> = candidates.iter().map(|&(index, slot)| candidate(&sides[index], slot)).collect();
+    if let Some(held) = held
+        && !candidates.iter().any(|&(index, slot)| sides[index].connection == held.from && agree(slot, &held.slot))
+    {
+        all.push(Candidate {
+            connection: held.from.clone(),
+            external_id: String::new(),
+            slot: held.slot.clone(),
+            changed_at: Some(held.at),
+        });
+        all.sort_by(|a, b| (&a.connection, &a.external_id).cmp(&(&b.connection, &b.external_id)));
+    }
+    settle(field, golden, sides, all, policies.of(field), conflicts)
+}
+
+fn settle(
+    field: &FieldName,
+    golden: Option<&GoldenSlot>,
+    sides: &[Side<'_>],
+    all: Vec<Candidate>,
+    policy: &Policy,
+    conflicts: &mut Vec<FieldConflict>,
+) -> Outcome {
+    let (winner, rule) = match policy {
+        Policy::Review => (None, "a person decides"),
+        Policy::Latest if all.iter().all(|candidate| candidate.changed_at.is_some()) => {
+            // Of several at the same instant the first in the order of connections wins.
+            (all.iter().rev().max_by_key(|candidate| candidate.changed_at), "the latest change wins")
+        }
+        Policy::Latest => (None, "the latest change would win, and a trustworthy time is missing"),
+        Policy::Order(list) => {
+            let rank = |c: &Candidate| list.iter().position(|name| *name == c.connection).unwrap_or(list.len());
+            (all.iter().min_by_key(|candidate| rank(candidate)), "the order of connections decides")
+        }
+    };
+    let outcome = match winner {
+        None => Outcome::Wait,
+        Some(winner) => match sides.iter().find(|s| s.connection == winner.connection && s.external_id == winner.external_id) {
+            Some(side) => adopt(golden, &winner.slot, side, rule),
+            None => Outcome::Keep,
+        },
+    };
+    let winner = winner.map(|winner| winner.slot.clone());
+    conflicts.push(FieldConflict { field: field.clone(), candidates: all, winner, rule: rule.to_owned() });
+    outcome
+}
+
+/// Of agreeing names the one that is kept in parts says most.
+fn fullest<'a>(candidates: &[(usize, &'a Slot)]) -> Option<(usize, &'a Slot)> {
+    candidates.iter().copied().find(|(_, slot)| matches!(slot, Slot::Set(Value::Name(name)) if name.given.is_some()))
+}
+
+fn adopt(golden: Option<&GoldenSlot>, slot: &Slot, side: &Side<'_>, rule: &str) -> Outcome {
+    if let Some(golden) = golden
+        && agree(&golden.slot, slot)
+        && !says_more(slot, &golden.slot)
+    {
+        return Outcome::Keep;
+    }
+    Outcome::New(GoldenSlot {
+        slot: slot.clone(),
+        from: side.connection.to_owned(),
+        at: side.changed_at.unwrap_or(side.observed_at),
+        rule: rule.to_owned(),
+    })
+}
+
+fn says_more(slot: &Slot, than: &Slot) -> bool {
+    match (slot, than) {
+        (Slot::Set(Value::Name(a)), Slot::Set(Value::Name(b))) => a.given.is_some() && b.given.is_none(),
+        _ => false,
+    }
+}
+
+fn candidate(side: &Side<'_>, slot: &Slot) -> Candidate {
+    Candidate {
+        connection: side.connection.to_owned(),
+        external_id: side.external_id.to_owned(),
+        slot: slot.clone(),
+        changed_at: side.changed_at,
+    }
+}
+
+/// Brings one side to the golden value: a new base where it shows it already, else a write.
+fn follow(field: &FieldName, wanted: &Slot, side: &Side<'_>, result: &mut SideResult) {
+    let observed = side.observed.get(field);
+    let base = side.agreed.get(field);
+    if observed.is_some_and(|observed| !is_valid(field, observed)) {
+        return;
+    }
+    if !side.mapping.accepts(field) {
+        if let Some(observed) = observed
+            && side.mapping.provides(field)
+        {
+            note(field, observed, wanted, side, result);
+        }
+        return;
+    }
+    let here = observed.unwrap_or(&Slot::Cleared);
+    let projected = side.mapping.project(field, wanted, side.remote);
+    if agree(here, &projected) {
+        if observed.is_some() {
+            note(field, here, wanted, side, result);
+        }
+        return;
+    }
+    let settled = base.is_some_and(|base| agree(&base.means, wanted) && agree(&base.here, here));
+    // A vendor that cannot hold the value at all is not argued with.
+    let unholdable = projected == Slot::Cleared && *wanted != Slot::Cleared;
+    if settled || unholdable {
+        return;
+    }
+    if !side.mapping.provides(field) && base.is_some_and(|base| !agree(&base.here, here)) {
+        result.restored.insert(field.clone());
+    }
+    result.write.insert(field.clone(), wanted.clone());
+    result.before.insert(field.clone(), here.clone());
+}
+
+/// Takes `here` as the base for `wanted`.
+fn note(field: &FieldName, here: &Slot, wanted: &Slot, side: &Side<'_>, result: &mut SideResult) {
+    if side.agreed.get(field).is_some_and(|base| base.here == *here && base.means == *wanted) {
+        return;
+    }
+    let slot = AgreedSlot { here: here.clone(), means: wanted.clone() };
+    result.agreed.get_or_insert_with(|| side.agreed.clone()).insert(field.clone(), slot);
+}
+
+/// Whether a value is one that other systems may be given.
+pub fn is_valid(field: &FieldName, slot: &Slot) -> bool {
+    match slot {
+        Slot::Set(Value::Text(text)) => normalize::is_valid(field.kind(), text),
+        _ => true,
+    }
+}
