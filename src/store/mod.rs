@@ -11,6 +11,7 @@
 //! `IMMEDIATE`, so that two processes wait for each other instead of failing) and a few reading ones; on
 //! PostgreSQL one pool serves both.
 
+mod budget;
 mod conflict;
 mod entity;
 mod error;
@@ -38,6 +39,8 @@ use sea_orm::{
     TransactionTrait,
 };
 
+pub(crate) use budget::{AccountTx, Grant, SpentKey, Tally, Window};
+pub use budget::Spent;
 pub use conflict::{Conflict, ConflictFilter, ConflictState, NewConflict};
 pub use counterpart_connectors::Millis;
 pub use entity::Entity;
