@@ -13,6 +13,7 @@ use std::sync::Arc;
 use chatwoot::Chatwoot;
 use hubspot::Hubspot;
 pub use kit::clock::{Clock, Millis, SystemClock};
+pub use kit::conformance;
 pub use kit::connection::{Connection, ConnectionSpec, OpenError};
 pub use kit::connector::{
     CheckReport, Connector, Cx, MatchKey, Page, PullMode, PullRequest, Push, RemoteRecord, Written,
@@ -34,9 +35,17 @@ struct Shipped {
 /// Every shipped connector, sorted by name; a vendor is one line here.
 const SHIPPED: [Shipped; 5] = [
     Shipped { name: "chatway", source: include_str!("chatway/connector.toml"), behaviour: facts_only },
-    Shipped { name: "chatwoot", source: include_str!("chatwoot/connector.toml"), behaviour: |m| Arc::new(Chatwoot::new(m)) },
+    Shipped {
+        name: "chatwoot",
+        source: include_str!("chatwoot/connector.toml"),
+        behaviour: |m| Arc::new(Chatwoot::new(m)),
+    },
     Shipped { name: "crm", source: include_str!("crm/connector.toml"), behaviour: facts_only },
-    Shipped { name: "hubspot", source: include_str!("hubspot/connector.toml"), behaviour: |m| Arc::new(Hubspot::new(m)) },
+    Shipped {
+        name: "hubspot",
+        source: include_str!("hubspot/connector.toml"),
+        behaviour: |m| Arc::new(Hubspot::new(m)),
+    },
     Shipped { name: "woocommerce", source: include_str!("woocommerce/connector.toml"), behaviour: facts_only },
 ];
 

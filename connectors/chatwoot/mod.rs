@@ -6,9 +6,7 @@ use async_trait::async_trait;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::kit::connector::{
-    CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written,
-};
+use crate::kit::connector::{CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
 use crate::kit::error::{ConnectorError, ErrorKind};
 use crate::kit::gate::Purpose;
 use crate::kit::http::Ask;
@@ -30,7 +28,14 @@ impl Chatwoot {
     }
 
     /// Updates what can be updated, then removes the custom attributes that were cleared.
-    async fn update(&self, cx: &Cx, stream: &str, id: &str, body: &Value, key: &str) -> Result<Written, ConnectorError> {
+    async fn update(
+        &self,
+        cx: &Cx,
+        stream: &str,
+        id: &str,
+        body: &Value,
+        key: &str,
+    ) -> Result<Written, ConnectorError> {
         let (body, removed) = split_removed(prepared(body));
         let only_removals = !removed.is_empty() && body.as_object().is_some_and(Map::is_empty);
         let mut written = Written { record: None, id: id.to_owned(), calls: 0 };
@@ -63,13 +68,16 @@ impl Chatwoot {
     async fn explained(&self, cx: &Cx, stream: &str, push: &Push<'_>, error: ConnectorError) -> ConnectorError {
         let creates = matches!(push, Push::Create { .. });
         match (&error.kind, error.status) {
-            (ErrorKind::Invalid { fields }, Some(422)) if fields.iter().any(|field| UNIQUE.contains(&field.as_str())) => {
+            (ErrorKind::Invalid { fields }, Some(422))
+                if fields.iter().any(|field| UNIQUE.contains(&field.as_str())) =>
+            {
                 let keys = fields.clone();
                 self.held(cx, stream, push, keys, error).await
             }
             (ErrorKind::OutcomeUnknown, Some(500)) if creates => self.after_500(cx, stream, push, error).await,
             (ErrorKind::Invalid { .. }, Some(422)) if matches!(push, Push::Delete { .. }) => {
-                let message = format!("{} Chatwoot does not delete contacts that are online: try again later", error.message);
+                let message =
+                    format!("{} Chatwoot does not delete contacts that are online: try again later", error.message);
                 ConnectorError { kind: ErrorKind::Unavailable, message, ..error }
             }
             _ => error,
@@ -89,7 +97,8 @@ impl Chatwoot {
             Ok(Some(holder)) => ConnectorError { kind: ErrorKind::Conflict { holder: Some(holder), keys }, ..error },
             Ok(None) => error,
             Err(failed) => {
-                let message = format!("{} (and whether it is taken could not be looked up: {})", error.message, failed.message);
+                let message =
+                    format!("{} (and whether it is taken could not be looked up: {})", error.message, failed.message);
                 ConnectorError { message, ..error }
             }
         }
@@ -264,7 +273,8 @@ fn membership(cx: &Cx, profile: &Value) -> Result<Vec<String>, ConnectorError> {
     let Some(accounts) = accounts else {
         return Ok(vec!["the profile does not list accounts; the token's role could not be checked".to_owned()]);
     };
-    let Some(account) = accounts.iter().find(|account| account.get("id").and_then(Value::as_u64) == Some(wanted)) else {
+    let Some(account) = accounts.iter().find(|account| account.get("id").and_then(Value::as_u64) == Some(wanted))
+    else {
         let known: Vec<String> = accounts.iter().filter_map(|account| Some(account.get("id")?.to_string())).collect();
         return Err(ConnectorError::new(
             ErrorKind::Forbidden,

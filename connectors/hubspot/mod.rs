@@ -118,10 +118,17 @@ impl Hubspot {
         sorts: Value,
         limit: u64,
     ) -> Result<(Vec<RemoteRecord>, Answer), ConnectorError> {
+        let mut asked = asked_properties(cx, facts);
+        let filtered = filters.as_array().into_iter().flatten().filter_map(|filter| filter["propertyName"].as_str());
+        for property in filtered {
+            if !asked.iter().any(|known| known == property) {
+                asked.push(property.to_owned());
+            }
+        }
         let body = json!({
             "filterGroups": [{ "filters": filters }],
             "sorts": sorts,
-            "properties": asked_properties(cx, facts),
+            "properties": asked,
             "limit": limit,
         });
         let path = cx.settings.render("{contacts_path}/search", &[]);
@@ -134,10 +141,16 @@ impl Hubspot {
     }
 
     /// By id property: unlike search it sees a contact the moment it was written, and it knows secondary addresses.
-    async fn by_email(&self, cx: &Cx, facts: &StreamFacts, key: &MatchKey) -> Result<Vec<RemoteRecord>, ConnectorError> {
+    async fn by_email(
+        &self,
+        cx: &Cx,
+        facts: &StreamFacts,
+        key: &MatchKey,
+    ) -> Result<Vec<RemoteRecord>, ConnectorError> {
         let path = format!("{}/{}", cx.settings.text("contacts_path"), rest::segment(key.value())?);
         let properties = asked_properties(cx, facts).join(",");
-        let ask = Ask::new(Purpose::Find, Method::GET, path).query("idProperty", "email").query("properties", properties);
+        let ask =
+            Ask::new(Purpose::Find, Method::GET, path).query("idProperty", "email").query("properties", properties);
         let body = match cx.http.json(cx.lane, &ask).await {
             Ok((body, _)) => body,
             Err(error) if error.status == Some(404) => return Ok(Vec::new()),
@@ -286,7 +299,6 @@ fn overlay(mut record: RemoteRecord, current: Option<&Value>) -> Option<RemoteRe
     *properties = merged;
     Some(record)
 }
-
 
 #[cfg(test)]
 mod tests {

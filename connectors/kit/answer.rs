@@ -67,7 +67,13 @@ impl Judge<'_> {
     }
 
     /// The error that an answer without success means.
-    pub(crate) fn error(&self, status: u16, headers: &HeaderMap, body: &Bytes, until: Option<Millis>) -> ConnectorError {
+    pub(crate) fn error(
+        &self,
+        status: u16,
+        headers: &HeaderMap,
+        body: &Bytes,
+        until: Option<Millis>,
+    ) -> ConnectorError {
         let json: Value = serde_json::from_slice(body).unwrap_or_default();
         let words = self.words(&json, body);
         let facts = self.manifest.errors.iter().find(|facts| self.matches(facts, status, &json, body));
@@ -151,12 +157,18 @@ impl Judge<'_> {
         };
         match kind {
             ErrorKind::Unauthorized => Some(format!("Check {}: wrong, expired or revoked", secrets())),
-            ErrorKind::Forbidden => Some("The credentials are valid but may not do this: check the plan and the role".into()),
+            ErrorKind::Forbidden => {
+                Some("The credentials are valid but may not do this: check the plan and the role".into())
+            }
             ErrorKind::Contract if status == 404 => Some("There is no such address: is base_url right?".into()),
             ErrorKind::Contract if (300..400).contains(&status) => {
-                let host = location.and_then(|text| url::Url::parse(text).ok()).and_then(|url| url.host_str().map(str::to_owned));
+                let host = location
+                    .and_then(|text| url::Url::parse(text).ok())
+                    .and_then(|url| url.host_str().map(str::to_owned));
                 let to = host.map(|host| format!(" to {host}")).unwrap_or_default();
-                Some(format!("It redirects{to}; redirects are not followed with credentials: set base_url to the final address"))
+                Some(format!(
+                    "It redirects{to}; redirects are not followed with credentials: set base_url to the final address"
+                ))
             }
             _ => None,
         }

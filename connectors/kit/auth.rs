@@ -27,7 +27,8 @@ impl fmt::Debug for Auth {
 impl Auth {
     /// Puts `secrets` where `facts` say; the problem is a sentence without the secret.
     pub(crate) fn new(facts: &AuthFacts, secrets: &BTreeMap<String, SecretString>) -> Result<Auth, String> {
-        let values: Vec<&str> = facts.secrets.iter().filter_map(|name| Some(secrets.get(name)?.expose_secret())).collect();
+        let values: Vec<&str> =
+            facts.secrets.iter().filter_map(|name| Some(secrets.get(name)?.expose_secret())).collect();
         let one = || values.first().copied().unwrap_or_default();
         let mut headers = Vec::new();
         let mut query = Vec::new();
@@ -72,8 +73,11 @@ impl Auth {
             return;
         }
         let echoed = |name: &str| self.query.iter().any(|(own, _)| own == name);
-        let kept: Vec<(String, String)> =
-            url.query_pairs().filter(|(name, _)| !echoed(name)).map(|(a, b)| (a.into_owned(), b.into_owned())).collect();
+        let kept: Vec<(String, String)> = url
+            .query_pairs()
+            .filter(|(name, _)| !echoed(name))
+            .map(|(a, b)| (a.into_owned(), b.into_owned()))
+            .collect();
         url.query_pairs_mut().clear().extend_pairs(kept);
     }
 

@@ -180,7 +180,8 @@ fn find_manifest(spec: &ConnectionSpec) -> Result<Manifest, Vec<String>> {
         return Err(vec![format!("`{}` is no connector name: use letters, digits, - and _", spec.connector)]);
     }
     for folder in &spec.manifest_dirs {
-        let places = [folder.join(&spec.connector).join("connector.toml"), folder.join(format!("{}.toml", spec.connector))];
+        let places =
+            [folder.join(&spec.connector).join("connector.toml"), folder.join(format!("{}.toml", spec.connector))];
         for path in places.iter().filter(|path| path.is_file()) {
             let file = path.display().to_string();
             let source = std::fs::read_to_string(path).map_err(|error| vec![format!("{file}: {error}")])?;
@@ -216,9 +217,11 @@ fn base_url(settings: &Settings) -> Result<Url, String> {
         None => false,
     };
     if url.scheme() == "http" && !local && !settings.is_on("allow_http") {
-        return Err("`base_url` is plain http: anyone on the way could read the credentials. Use https, or set allow_http = \
+        return Err(
+            "`base_url` is plain http: anyone on the way could read the credentials. Use https, or set allow_http = \
                     true if the network in between is yours"
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(url)
 }

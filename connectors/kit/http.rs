@@ -9,8 +9,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::answer::Judge;
 pub use super::answer::Answer;
+use super::answer::Judge;
 use super::auth::Auth;
 use super::capabilities::BudgetFacts;
 use super::clock::{Clock, Millis};
@@ -64,7 +64,15 @@ pub struct Ask<'a> {
 impl<'a> Ask<'a> {
     /// A request for `target`: a path below the base address, or a whole address on the same host.
     pub fn new(purpose: Purpose, method: Method, target: impl Into<String>) -> Ask<'a> {
-        Ask { purpose, class: "all", method, target: target.into(), query: Vec::new(), body: None, idempotency_key: None }
+        Ask {
+            purpose,
+            class: "all",
+            method,
+            target: target.into(),
+            query: Vec::new(),
+            body: None,
+            idempotency_key: None,
+        }
     }
 
     /// Adds a query parameter; an empty name or value adds none.
@@ -276,11 +284,14 @@ impl Http {
 }
 
 impl Ask<'_> {
-    fn path(&self) -> &str {
+    /// The path for messages and logs; a segment that is an e-mail address is not shown.
+    fn path(&self) -> String {
         let target = self.target.split(['?', '#']).next().unwrap_or_default();
-        match target.find("://") {
+        let path = match target.find("://") {
             Some(at) => target[at + 3..].find('/').map_or("/", |slash| &target[at + 3 + slash..]),
             None => target,
-        }
+        };
+        let names_person = |segment: &str| segment.contains('@') || segment.contains("%40");
+        path.split('/').map(|segment| if names_person(segment) { "…" } else { segment }).collect::<Vec<_>>().join("/")
     }
 }

@@ -84,7 +84,8 @@ pub(crate) fn sent_keys(cx: &Cx, facts: &StreamFacts, push: &Push<'_>, keys: &[S
     for (kind, find) in &facts.find {
         let pointer = cx.settings.render(&find.pointer, &[]);
         let concerned = keys.is_empty() || keys.iter().any(|key| pointer.split('/').any(|step| step == key));
-        let Some(value) = body.pointer(&pointer).and_then(text_of).filter(|value| concerned && !value.is_empty()) else {
+        let Some(value) = body.pointer(&pointer).and_then(text_of).filter(|value| concerned && !value.is_empty())
+        else {
             continue;
         };
         sent.push(match kind.as_str() {

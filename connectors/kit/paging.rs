@@ -74,7 +74,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// What the answer says about how it goes on, read before the records are taken out of it.
-pub(crate) fn announced(facts: &PageFacts, http: &Http, answer: &Answer, body: &Value) -> Result<Option<String>, ConnectorError> {
+pub(crate) fn announced(
+    facts: &PageFacts,
+    http: &Http,
+    answer: &Answer,
+    body: &Value,
+) -> Result<Option<String>, ConnectorError> {
     let read = |place: &str| match place.starts_with('/') {
         true => body.pointer(place).and_then(text_of),
         false => answer.header(place).map(str::to_owned),

@@ -111,21 +111,18 @@ mod tests {
         let seconds = headers(&[("retry-after", "7")]);
         assert_eq!(read(503, &seconds, &plain, None, NOW).retry_at, Some(NOW + 7_000));
         // The vendor's clock is ten minutes ahead of ours; it means half a minute.
-        let date = headers(&[
-            ("date", "Wed, 04 Mar 2026 09:25:10 GMT"),
-            ("retry-after", "Wed, 04 Mar 2026 09:25:40 GMT"),
-        ]);
+        let date =
+            headers(&[("date", "Wed, 04 Mar 2026 09:25:10 GMT"), ("retry-after", "Wed, 04 Mar 2026 09:25:40 GMT")]);
         assert_eq!(read(429, &date, &plain, None, NOW).retry_at, Some(NOW + 30_000));
     }
 
     #[test]
     fn every_form_of_reset() {
-        for (form, value) in [
-            (ResetForm::Seconds, "5"),
-            (ResetForm::Epoch, "1772615715.5"),
-            (ResetForm::EpochMs, "1772615715500"),
-        ] {
-            let signal = read(200, &headers(&[("x-reset", value), ("x-left", "0"), ("x-limit", "15")]), &names(form), None, NOW);
+        for (form, value) in
+            [(ResetForm::Seconds, "5"), (ResetForm::Epoch, "1772615715.5"), (ResetForm::EpochMs, "1772615715500")]
+        {
+            let signal =
+                read(200, &headers(&[("x-reset", value), ("x-left", "0"), ("x-limit", "15")]), &names(form), None, NOW);
             assert_eq!(signal.reset_at, Some(NOW + 5_000), "{form:?}");
             assert_eq!((signal.remaining, signal.limit), (Some(0), Some(15)));
         }

@@ -43,7 +43,8 @@ pub struct Exchange {
 impl Exchange {
     fn of(request: &http::Request<Bytes>, answer: &http::Response<Bytes>, redactor: &Redactor) -> Exchange {
         let headers = answer.headers().iter().filter(|(name, _)| matters(name.as_str()));
-        let headers = headers.filter_map(|(name, value)| Some((name.to_string(), redactor.clean(value.to_str().ok()?))));
+        let headers =
+            headers.filter_map(|(name, value)| Some((name.to_string(), redactor.clean(value.to_str().ok()?))));
         Exchange {
             request: line(request, redactor),
             sent: json_or_text(request.body(), redactor),
@@ -115,7 +116,9 @@ impl Replay {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         match left.front() {
             None => Ok(()),
-            Some(next) => Err(format!("{} recorded exchanges were not asked for, the first is {}", left.len(), next.request)),
+            Some(next) => {
+                Err(format!("{} recorded exchanges were not asked for, the first is {}", left.len(), next.request))
+            }
         }
     }
 }

@@ -36,9 +36,9 @@ impl Rest {
 
     /// The facts of a stream.
     pub fn facts(&self, stream: &str) -> Result<&StreamFacts, ConnectorError> {
-        self.manifest.stream(stream).ok_or_else(|| {
-            ConnectorError::unsupported(format!("{} has no stream `{stream}`", self.manifest.name))
-        })
+        self.manifest
+            .stream(stream)
+            .ok_or_else(|| ConnectorError::unsupported(format!("{} has no stream `{stream}`", self.manifest.name)))
     }
 
     /// One page of the list with `extra` query parameters over those of the manifest.
@@ -55,7 +55,8 @@ impl Rest {
         let (mut body, answer) = cx.http.json(cx.lane, &ask).await?;
         let mut announced = paging::announced(&facts.list.page, &cx.http, &answer, &body)?;
         let total = facts.list.total.as_deref().and_then(|place| total(place, &answer, &body));
-        let rows = take_rows(&mut body, &facts.list.records).ok_or_else(|| wrong_shape(cx, &ask, &facts.list.records))?;
+        let rows =
+            take_rows(&mut body, &facts.list.records).ok_or_else(|| wrong_shape(cx, &ask, &facts.list.records))?;
         if facts.list.page.kind == PageKind::Keyset {
             let place = facts.list.page.read.as_deref().unwrap_or(&facts.id);
             announced = rows.last().and_then(|row| paging::text_of(row.pointer(place)?));

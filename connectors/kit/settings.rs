@@ -72,9 +72,7 @@ impl Settings {
         match self.values.get(name) {
             None | Some(Value::Null) => String::new(),
             Some(Value::String(text)) => text.clone(),
-            Some(Value::Array(items)) => {
-                items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
-            }
+            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
             Some(other) => other.to_string(),
         }
     }
@@ -220,11 +218,7 @@ fn unknown(manifest: &Manifest, name: &str) -> String {
     format!("`{name}` is not a setting of {}; it knows {}", manifest.name, known.collect::<Vec<_>>().join(", "))
 }
 
-fn secret_problems(
-    manifest: &Manifest,
-    settings: &Settings,
-    secrets: &BTreeMap<String, SecretString>,
-) -> Vec<String> {
+fn secret_problems(manifest: &Manifest, settings: &Settings, secrets: &BTreeMap<String, SecretString>) -> Vec<String> {
     let mut problems = Vec::new();
     for name in secrets.keys() {
         if !manifest.settings.get(name).is_some_and(|facts| facts.secret) {

@@ -10,8 +10,19 @@ use super::settings::{self, KIT_SETTINGS, Piece};
 
 /// Names the application gives to every connection, and placeholders with a meaning of their own.
 const RESERVED: [&str; 13] = [
-    "connector", "mapping", "region", "deep_pages", "write_check", "trust_clock", "read_only", "id", "value", "since",
-    "since_seconds", "since_ms", "page",
+    "connector",
+    "mapping",
+    "region",
+    "deep_pages",
+    "write_check",
+    "trust_clock",
+    "read_only",
+    "id",
+    "value",
+    "since",
+    "since_seconds",
+    "since_ms",
+    "page",
 ];
 const SINCE: [&str; 3] = ["since", "since_seconds", "since_ms"];
 const ORDERS: [&str; 3] = ["newest_first", "oldest_first", "unknown"];
@@ -72,7 +83,11 @@ impl Check<'_> {
                 self.say(&["auth", &at], message, "");
             }
             if self.manifest.auth.iter().filter(|other| other.kind == auth.kind).count() > 1 {
-                self.say(&["auth", &at, "kind"], "this kind stands here twice; the setting `auth` could not tell them apart", "");
+                self.say(
+                    &["auth", &at, "kind"],
+                    "this kind stands here twice; the setting `auth` could not tell them apart",
+                    "",
+                );
             }
             for name in &auth.secrets {
                 if !self.manifest.settings.get(name).is_some_and(|facts| facts.secret) {
@@ -96,7 +111,11 @@ impl Check<'_> {
         for (name, r#type) in [("base_url", SettingType::Url), ("page_size", SettingType::Integer)] {
             if self.manifest.settings.get(name).is_none_or(|facts| facts.r#type != r#type) {
                 let word = format!("{type:?}").to_lowercase();
-                self.say(&["settings", name], format!("the setting `{name}` of type {word} is missing"), "every connector needs it");
+                self.say(
+                    &["settings", name],
+                    format!("the setting `{name}` of type {word} is missing"),
+                    "every connector needs it",
+                );
             }
         }
         for (name, facts) in &self.manifest.settings {
@@ -119,7 +138,11 @@ impl Check<'_> {
             let at = at.to_string();
             self.number(&["budgets", &at, "requests"], &line.requests);
             if duration_ms(&line.per).is_none() {
-                self.say(&["budgets", &at, "per"], format!("`{}` is no length of time", line.per), "write 60s, 1m, 2h or 1d");
+                self.say(
+                    &["budgets", &at, "per"],
+                    format!("`{}` is no length of time", line.per),
+                    "write 60s, 1m, 2h or 1d",
+                );
             }
         }
         let names = &self.manifest.rate_headers;
@@ -204,10 +227,15 @@ impl Check<'_> {
         if let Some(place) = &list.page.read {
             self.place(&at("page"), place);
         }
-        let choice = |name: &str| self.manifest.settings.get(name).is_some_and(|facts| facts.r#type == SettingType::Choice);
+        let choice =
+            |name: &str| self.manifest.settings.get(name).is_some_and(|facts| facts.r#type == SettingType::Choice);
         let named = list.order.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).is_some_and(choice);
         if !named && !ORDERS.contains(&list.order.as_str()) {
-            self.say(&at("order"), format!("`{}` is no order", list.order), format!("use {} or a choice setting", ORDERS.join(", ")));
+            self.say(
+                &at("order"),
+                format!("`{}` is no order", list.order),
+                format!("use {} or a choice setting", ORDERS.join(", ")),
+            );
         }
     }
 
@@ -255,7 +283,11 @@ impl Check<'_> {
                 None if !extra.contains(&name) => {
                     let known: Vec<&str> =
                         extra.iter().copied().chain(self.manifest.settings.keys().map(String::as_str)).collect();
-                    self.say(path, format!("`{{{name}}}` is not known here"), format!("known are {}", known.join(", ")));
+                    self.say(
+                        path,
+                        format!("`{{{name}}}` is not known here"),
+                        format!("known are {}", known.join(", ")),
+                    );
                 }
                 _ => {}
             }
@@ -267,7 +299,11 @@ impl Check<'_> {
         let name = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         let integer = |name: &str| self.manifest.settings.get(name).is_some_and(|f| f.r#type == SettingType::Integer);
         if !name.is_some_and(integer) {
-            self.say(path, format!("`{text}` is not a number"), "write a number, or the name of an integer setting in braces");
+            self.say(
+                path,
+                format!("`{text}` is not a number"),
+                "write a number, or the name of an integer setting in braces",
+            );
         }
     }
 

@@ -37,7 +37,8 @@ async fn first_page(lab: &Lab, connection: &Connection) -> Result<crate::Page, C
 }
 
 async fn kinds(lab: &Lab) -> Test {
-    for (status, name) in [(401, "unauthorized"), (403, "forbidden"), (404, "not_found"), (429, "rate_limited"), (503, "unavailable")]
+    for (status, name) in
+        [(401, "unauthorized"), (403, "forbidden"), (404, "not_found"), (429, "rate_limited"), (503, "unavailable")]
     {
         let script = Arc::new(Script::always(status, &[], "{}"));
         let connection = scripted(lab, &script)?;
@@ -86,7 +87,11 @@ async fn limited(lab: &Lab) -> Test {
     let waited = clock.now() - start;
     let tries = script.asked().len() as i64;
     match &result {
-        Err(error) if matches!(error.kind, ErrorKind::RateLimited { until: Some(_) }) && waited >= 7_000 * (tries - 1) => Ok(()),
+        Err(error)
+            if matches!(error.kind, ErrorKind::RateLimited { until: Some(_) }) && waited >= 7_000 * (tries - 1) =>
+        {
+            Ok(())
+        }
         _ => fail(format!("{tries} tries in {waited} ms lead to {}", told(&result))),
     }
 }
@@ -116,7 +121,8 @@ async fn unprocessed(suite: &Suite<'_>) -> Test {
 
 /// The first page, again and again, whatever is asked for.
 async fn circles(lab: &Lab) -> Test {
-    let recorder = Arc::new(crate::kit::recording::Recorder::new(lab.target.transport.clone(), lab.target.spec.secrets.values()));
+    let recorder =
+        Arc::new(crate::kit::recording::Recorder::new(lab.target.transport.clone(), lab.target.spec.secrets.values()));
     let live = lab.over(recorder.clone(), lab.target.clock.clone()).map_err(Stop::Fail)?;
     if first_page(lab, &live).await?.next.is_none() {
         return skip("there is only one page");
@@ -145,7 +151,8 @@ async fn canary(lab: &Lab) -> Test {
         let script = Arc::new(Script::new(move |request| {
             let echoed = format!("{:?} {} {CANARY}", request.headers().values().collect::<Vec<_>>(), request.uri());
             let raw: Vec<u8> = request.headers().values().flat_map(|value| value.as_bytes().to_vec()).collect();
-            let body = serde_json::json!({ "message": format!("{echoed} {}", String::from_utf8_lossy(&raw)) }).to_string();
+            let body =
+                serde_json::json!({ "message": format!("{echoed} {}", String::from_utf8_lossy(&raw)) }).to_string();
             http::Response::builder()
                 .status(status)
                 .header("location", format!("https://{}/?k=x", "elsewhere.example"))

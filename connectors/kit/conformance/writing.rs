@@ -62,7 +62,11 @@ async fn round_trip(suite: &Suite<'_>) -> Test {
     let created = suite.read(&id).await?;
     for place in [samples.email, samples.changed] {
         if created.pointer(place) != body.pointer(place) {
-            return fail(format!("{place} was created as {:?} and reads {:?}", body.pointer(place), created.pointer(place)));
+            return fail(format!(
+                "{place} was created as {:?} and reads {:?}",
+                body.pointer(place),
+                created.pointer(place)
+            ));
         }
     }
     if suite.can().update {
@@ -80,7 +84,11 @@ async fn round_trip(suite: &Suite<'_>) -> Test {
         suite.update(&id, &filled(&samples.clear, number)).await?;
         let cleared = suite.read(&id).await?;
         if !cleared.pointer(samples.untouched).is_none_or(|value| value.is_null() || value == "") {
-            return fail(format!("{} was emptied and reads {:?}", samples.untouched, cleared.pointer(samples.untouched)));
+            return fail(format!(
+                "{} was emptied and reads {:?}",
+                samples.untouched,
+                cleared.pointer(samples.untouched)
+            ));
         }
     }
     if suite.can().delete {
@@ -88,7 +96,8 @@ async fn round_trip(suite: &Suite<'_>) -> Test {
         suite.connection.push(Lane::Audit, stream, Push::Delete { id: &id }, "conformance").await?;
         suite.lab.forget(&id);
         let gone = suite.connection.fetch(Lane::Audit, stream, &id).await;
-        if !matches!(&gone, Err(error) if error.kind == ErrorKind::NotFound) && !gone.as_ref().is_ok_and(|r| r.deleted) {
+        if !matches!(&gone, Err(error) if error.kind == ErrorKind::NotFound) && !gone.as_ref().is_ok_and(|r| r.deleted)
+        {
             return fail(format!("reading a deleted record leads to {}", told(&gone)));
         }
     }
