@@ -243,8 +243,8 @@ fn split_removed(mut body: Value) -> (Value, Vec<String>) {
 
 /// A contact without any key would be created, and then appear in no list.
 fn visible(body: &Value) -> Result<(), ConnectorError> {
-    let filled = |field: &&str| body.get(field).and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty());
-    if UNIQUE.iter().any(|field| filled(&field)) {
+    let filled = |field: &str| body.get(field).and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty());
+    if UNIQUE.iter().any(|field| filled(field)) {
         return Ok(());
     }
     let fields = UNIQUE.map(str::to_owned).to_vec();

@@ -179,18 +179,17 @@ fn find_manifest(spec: &ConnectionSpec) -> Result<Manifest, Vec<String>> {
     if !is_name(&spec.connector) {
         return Err(vec![format!("`{}` is no connector name: use letters, digits, - and _", spec.connector)]);
     }
-    for folder in &spec.manifest_dirs {
-        let places =
-            [folder.join(&spec.connector).join("connector.toml"), folder.join(format!("{}.toml", spec.connector))];
-        for path in places.iter().filter(|path| path.is_file()) {
-            let file = path.display().to_string();
-            let source = std::fs::read_to_string(path).map_err(|error| vec![format!("{file}: {error}")])?;
-            let manifest = Manifest::parse(&source, &file).map_err(told)?;
-            if manifest.name != spec.connector {
-                return Err(vec![format!("{file} is called `{}`, not `{}`", manifest.name, spec.connector)]);
-            }
-            return Ok(manifest);
+    let places = spec.manifest_dirs.iter().flat_map(|folder| {
+        [folder.join(&spec.connector).join("connector.toml"), folder.join(format!("{}.toml", spec.connector))]
+    });
+    if let Some(path) = places.into_iter().find(|path| path.is_file()) {
+        let file = path.display().to_string();
+        let source = std::fs::read_to_string(&path).map_err(|error| vec![format!("{file}: {error}")])?;
+        let manifest = Manifest::parse(&source, &file).map_err(told)?;
+        if manifest.name != spec.connector {
+            return Err(vec![format!("{file} is called `{}`, not `{}`", manifest.name, spec.connector)]);
         }
+        return Ok(manifest);
     }
     let source = crate::manifest_source(&spec.connector).ok_or_else(|| {
         vec![format!(

@@ -267,8 +267,8 @@ impl Check<'_> {
             self.placeholders(path, name, &[]);
             self.placeholders(path, value, needed);
         }
-        let has = |name: &&str| params.values().any(|value| value.contains(&format!("{{{name}}}")));
-        if !needed.is_empty() && !params.is_empty() && !needed.iter().any(|name| has(&name)) {
+        let has = |name: &str| params.values().any(|value| value.contains(&format!("{{{name}}}")));
+        if !needed.is_empty() && !params.is_empty() && !needed.iter().any(|name| has(name)) {
             self.say(path, format!("no parameter holds {{{}}}", needed.join("}, {")), "");
         }
     }

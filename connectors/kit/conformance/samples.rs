@@ -22,16 +22,17 @@ pub struct Samples {
 impl Samples {
     /// Samples for a shipped connector.
     pub fn of(connector: &str) -> Option<Samples> {
-        let flat = |name: &str, other: &str| Samples {
+        let flat = |name: &'static str, other: &str| Samples {
             create: json!({ name: "Rosa {n}", "email": "rosa-{n}@shop.example", other: "+46401{d}" }),
             update: json!({ name: "Rosa Lind {n}" }),
             clear: json!({ other: null }),
-            changed: "/name",
+            changed: if name == "name" { "/name" } else { "/given_name" },
             untouched: "/phone",
             email: "/email",
         };
         Some(match connector {
-            "chatway" | "crm" => flat("name", "phone"),
+            "chatway" => flat("name", "phone"),
+            "crm" => flat("given_name", "phone"),
             "chatwoot" => Samples { untouched: "/phone_number", ..flat("name", "phone_number") },
             "hubspot" => Samples {
                 create: json!({ "properties": {

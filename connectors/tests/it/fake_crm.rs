@@ -137,7 +137,7 @@ impl Laboratory for FakeCrm {
     async fn populate(&self, records: usize) {
         let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
         for number in 0..records as u64 {
-            let person = json!({ "name": format!("Person {number}"), "email": format!("p{number}@people.example"), "phone": "+4640123456" });
+            let person = json!({ "given_name": format!("Person {number}"), "email": format!("p{number}@people.example"), "phone": "+4640123456" });
             self.create(&mut people, person);
         }
     }

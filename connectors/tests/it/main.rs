@@ -3,6 +3,7 @@
 mod fake_crm;
 mod fixtures;
 mod leaks;
+mod live;
 mod manifests;
 mod paging;
 mod sending;

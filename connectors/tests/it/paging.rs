@@ -162,3 +162,18 @@ async fn a_foreign_shape_is_explained() {
         assert_eq!(walk(&connection).await, Err(ErrorKind::Contract), "{body}");
     }
 }
+
+#[tokio::test]
+async fn a_look_up_reads_on_when_the_first_page_holds_only_similar_ones() {
+    let script = Arc::new(Script::new(|request| {
+        let body = match param(request, "cursor") {
+            None => json!({ "people": [{ "id": 1, "email": "joann@shop.example" }], "next": "2" }),
+            _ => json!({ "people": [{ "id": 2, "email": "Ann@shop.example" }], "next": null }),
+        };
+        Ok(answer(body, &[]))
+    }));
+    let crm = crate::open(spec("crm"), script);
+    let key = counterpart_connectors::MatchKey::Email("ann@shop.example".into());
+    let found = crm.find(Lane::Audit, "contact", &key).await.unwrap();
+    assert_eq!(found.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["2"]);
+}
