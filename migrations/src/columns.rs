@@ -47,11 +47,7 @@ pub fn index<const N: usize>(
 }
 
 /// A reference to the `id` of another table; rows that hang on a deleted one go with it.
-pub fn belongs_to(
-    table: &'static str,
-    column: &'static str,
-    other: &'static str,
-) -> ForeignKeyCreateStatement {
+pub fn belongs_to(table: &'static str, column: &'static str, other: &'static str) -> ForeignKeyCreateStatement {
     ForeignKey::create()
         .name(format!("fk_{table}_{column}"))
         .from(table, column)

@@ -31,8 +31,5 @@ impl MigratorTrait for Migrator {
 
 /// Names of all migrations this program knows, oldest first.
 pub fn names() -> Vec<String> {
-    Migrator::migrations()
-        .iter()
-        .map(|migration| migration.name().to_owned())
-        .collect()
+    Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect()
 }

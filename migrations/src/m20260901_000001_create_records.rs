@@ -24,13 +24,7 @@ impl MigrationTrait for Migration {
 
 async fn numbers(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
     manager
-        .create_table(
-            Table::create()
-                .table("sequence")
-                .col(text("name").primary_key())
-                .col(big_integer("next"))
-                .take(),
-        )
+        .create_table(Table::create().table("sequence").col(text("name").primary_key()).col(big_integer("next")).take())
         .await?;
     manager
         .create_table(
@@ -85,29 +79,11 @@ async fn records(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .await?;
     manager
         .create_index(
-            index(
-                "record_external",
-                "record",
-                ["tenant", "connection", "stream", "external_id"],
-            )
-            .unique()
-            .take(),
+            index("record_external", "record", ["tenant", "connection", "stream", "external_id"]).unique().take(),
         )
         .await?;
-    manager
-        .create_index(index(
-            "record_dirty",
-            "record",
-            ["tenant", "stream", "dirty", "id"],
-        ))
-        .await?;
-    manager
-        .create_index(index(
-            "record_state",
-            "record",
-            ["tenant", "connection", "stream", "state", "id"],
-        ))
-        .await?;
+    manager.create_index(index("record_dirty", "record", ["tenant", "stream", "dirty", "id"])).await?;
+    manager.create_index(index("record_state", "record", ["tenant", "connection", "stream", "state", "id"])).await?;
     manager
         .create_table(
             Table::create()
@@ -141,9 +117,7 @@ async fn records(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
                 .take(),
         )
         .await?;
-    manager
-        .create_index(index("record_link_entity", "record_link", ["entity_id"]))
-        .await?;
+    manager.create_index(index("record_link_entity", "record_link", ["entity_id"])).await?;
     let mut keys = Table::create()
         .table("record_key")
         .col(text("tenant"))
@@ -155,9 +129,7 @@ async fn records(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .take();
     keyed_only(manager, &mut keys);
     manager.create_table(keys).await?;
-    manager
-        .create_index(index("record_key_record", "record_key", ["record_id"]))
-        .await
+    manager.create_index(index("record_key_record", "record_key", ["record_id"])).await
 }
 
 async fn scans(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
@@ -202,13 +174,7 @@ async fn scans(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
                 .take(),
         )
         .await?;
-    manager
-        .create_index(index(
-            "scan_stream",
-            "scan",
-            ["tenant", "connection", "stream", "id"],
-        ))
-        .await?;
+    manager.create_index(index("scan_stream", "scan", ["tenant", "connection", "stream", "id"])).await?;
     let mut marks = Table::create()
         .table("scan_mark")
         .col(big_integer("scan_id"))

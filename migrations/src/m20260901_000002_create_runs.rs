@@ -34,13 +34,7 @@ async fn runs(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
                 .take(),
         )
         .await?;
-    manager
-        .create_index(index(
-            "run_finished",
-            "run",
-            ["tenant", "finished_at", "id"],
-        ))
-        .await?;
+    manager.create_index(index("run_finished", "run", ["tenant", "finished_at", "id"])).await?;
     manager
         .create_table(
             Table::create()
@@ -88,22 +82,10 @@ async fn outbox(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         )
         .await?;
     manager
-        .create_index(index(
-            "outbox_next",
-            "outbox",
-            ["tenant", "connection", "state", "run_id", "lane", "id"],
-        ))
+        .create_index(index("outbox_next", "outbox", ["tenant", "connection", "state", "run_id", "lane", "id"]))
         .await?;
-    manager
-        .create_index(index("outbox_run", "outbox", ["tenant", "run_id", "id"]))
-        .await?;
-    manager
-        .create_index(index(
-            "outbox_entity",
-            "outbox",
-            ["tenant", "entity_id", "run_id"],
-        ))
-        .await
+    manager.create_index(index("outbox_run", "outbox", ["tenant", "run_id", "id"])).await?;
+    manager.create_index(index("outbox_entity", "outbox", ["tenant", "entity_id", "run_id"])).await
 }
 
 /// `open_key` is the key while the row waits and NULL afterwards: unique among the open ones only,
@@ -130,19 +112,9 @@ async fn conflicts(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
                 .take(),
         )
         .await?;
-    manager
-        .create_index(
-            index("conflict_open", "conflict", ["tenant", "open_key"])
-                .unique()
-                .take(),
-        )
-        .await?;
-    manager
-        .create_index(index("conflict_entity", "conflict", ["tenant", "entity_id"]))
-        .await?;
-    manager
-        .create_index(index("conflict_state", "conflict", ["tenant", "state", "id"]))
-        .await?;
+    manager.create_index(index("conflict_open", "conflict", ["tenant", "open_key"]).unique().take()).await?;
+    manager.create_index(index("conflict_entity", "conflict", ["tenant", "entity_id"])).await?;
+    manager.create_index(index("conflict_state", "conflict", ["tenant", "state", "id"])).await?;
     let mut records = Table::create()
         .table("conflict_record")
         .col(big_integer("conflict_id"))
@@ -153,11 +125,5 @@ async fn conflicts(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .take();
     keyed_only(manager, &mut records);
     manager.create_table(records).await?;
-    manager
-        .create_index(index(
-            "conflict_record_record",
-            "conflict_record",
-            ["record_id"],
-        ))
-        .await
+    manager.create_index(index("conflict_record_record", "conflict_record", ["record_id"])).await
 }

@@ -49,11 +49,7 @@ impl MigrationTrait for Migration {
             )
             .await?;
         manager
-            .create_index(index(
-                "budget_grant_window",
-                "budget_grant",
-                ["tenant", "account", "until_ms", "class", "n"],
-            ))
+            .create_index(index("budget_grant_window", "budget_grant", ["tenant", "account", "until_ms", "class", "n"]))
             .await?;
         manager
             .create_table(
@@ -66,9 +62,7 @@ impl MigrationTrait for Migration {
                     .col(text("purpose"))
                     .col(big_integer("n"))
                     .col(big_integer("limited"))
-                    .primary_key(&mut key([
-                        "tenant", "run_id", "connection", "lane", "purpose",
-                    ]))
+                    .primary_key(&mut key(["tenant", "run_id", "connection", "lane", "purpose"]))
                     .take(),
             )
             .await

@@ -205,7 +205,7 @@ impl Ledger {
             }
             let (next, seen) = ticket.look();
             if !next {
-                ticket.wait(&*self.clock, seen, None).await;
+                ticket.wait_behind(&*self.clock, seen).await;
                 continue;
             }
             let now = self.clock.now();
@@ -220,7 +220,9 @@ impl Ledger {
                 Ok(Drawn::Granted { grant, .. }) => {
                     return Ok(Permit { grant, cost, at: now, from_pool: false });
                 }
-                Ok(Drawn::NotBefore(at)) => ticket.wait(&*self.clock, seen, Some(at)).await,
+                Ok(Drawn::NotBefore(at)) => {
+                    ticket.wait_until(&*self.clock, seen, at).await;
+                }
                 Err(error) => return Err(GateError::Store(error.to_string())),
             }
         }

@@ -6,9 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use counterpart_connectors::{Clock, Lane, Millis};
 use tokio::sync::Notify;
 
-/// How often somebody who is not next looks again when nothing is known about the one before.
-const LOOK_AGAIN_MS: i64 = 10;
-
 /// The waiting callers of one account and class.
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -58,36 +55,45 @@ impl Queue {
 }
 
 impl Ticket<'_> {
-    /// Whether it is this caller's turn, and the state of affairs to hand to [`wait`](Ticket::wait).
+    /// Whether it is this caller's turn, and the state of affairs to hand to the waiting functions.
     pub fn look(&self) -> (bool, u64) {
         let state = self.queue.state();
         (state.waiting.first() == Some(&self.place), state.version)
     }
 
-    /// Waits until something has changed since `seen`, at most until `at`, when the caller is next and knows
-    /// when to try again; those who are not wait with the one who is. Everybody who waits sleeps on the
-    /// clock too, so that a world driven by its clock sees all of them.
-    pub async fn wait(&self, clock: &dyn Clock, seen: u64, at: Option<Millis>) {
+    /// Waits, as the one who is next, until `at` or until something has changed since `seen`.
+    pub async fn wait_until(&self, clock: &dyn Clock, seen: u64, at: Millis) {
+        self.queue.state().next_try = at;
+        // The others go to sleep on the clock as well.
+        self.queue.changed.notify_waiters();
+        self.wait(clock, seen, Some(at)).await;
+    }
+
+    /// Waits behind the one who is next until something has changed since `seen`.
+    ///
+    /// While that one sleeps on the clock so does everybody behind, so that a world driven by its clock sees
+    /// all of them wait.
+    pub async fn wait_behind(&self, clock: &dyn Clock, seen: u64) {
+        let next_try = self.queue.state().next_try;
+        let at = (next_try > clock.now()).then_some(next_try);
+        self.wait(clock, seen, at).await;
+    }
+
+    async fn wait(&self, clock: &dyn Clock, seen: u64, at: Option<Millis>) {
         let changed = self.queue.changed.notified();
         tokio::pin!(changed);
+        // From here on no change is missed, and one that came before shows in the version.
         changed.as_mut().enable();
-        let until = {
-            let mut state = self.queue.state();
-            if state.version != seen {
-                return;
-            }
-            match at {
-                Some(at) => {
-                    state.next_try = at;
-                    at
-                }
-                None => state.next_try.max(clock.now() + LOOK_AGAIN_MS),
-            }
-        };
-        tokio::select! {
-            biased;
-            () = changed => {}
-            () = clock.sleep_until(until) => {}
+        if self.queue.state().version != seen {
+            return;
+        }
+        match at {
+            Some(at) => tokio::select! {
+                biased;
+                () = changed => {}
+                () = clock.sleep_until(at) => {}
+            },
+            None => changed.await,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counterpart_migrations::Migrator;
+use sea_orm::sqlx::{Connection, PgConnection};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, EntityTrait};
 use sea_orm_migration::{MigratorTrait, seaql_migrations};
@@ -144,11 +145,16 @@ fn refuse_newer(state: &SchemaState) -> Result<()> {
 
 async fn open_postgres(rest: &str) -> Result<DatabaseConnection> {
     let url = format!("postgres://{rest}");
+    // A pool tries again until its patience ends; a wrong address or password should be told at once.
+    let probe = PgConnection::connect(&url).await.map_err(|error| StoreError::Refused {
+        url: without_password(&url),
+        why: error.to_string(),
+    })?;
+    let _ = probe.close().await;
     let mut options = ConnectOptions::new(url.clone());
     options
         .max_connections(POOL_SIZE)
         .acquire_timeout(POOL)
-        .connect_timeout(Duration::from_secs(10))
         .sqlx_logging(false)
         .set_application_name("counterpart");
     Database::connect(options)
