@@ -150,9 +150,9 @@ impl Http {
         Ok((value, answer))
     }
 
-    /// A next-page address as the vendor gave it, without credentials; refused when it leads to another host.
-    pub(crate) fn next_address(&self, text: &str) -> Result<String, ConnectorError> {
-        let mut url = self.base.join(text).map_err(|_| {
+    /// A next-page address as the answer to `ask` gave it, without credentials; refused when it leads to another host.
+    pub(crate) fn next_address(&self, ask: &Ask<'_>, text: &str) -> Result<String, ConnectorError> {
+        let mut url = self.address(ask)?.join(text).map_err(|_| {
             ConnectorError::contract(format!("connection {}: the next page's address is no address", self.connection))
         })?;
         if url.origin() != self.base.origin() {
@@ -226,16 +226,19 @@ impl Http {
         ConnectorError::new(ErrorKind::Stopped, format!("connection {}: {error}", self.connection))
     }
 
-    fn request(&self, ask: &Ask<'_>) -> Result<http::Request<Bytes>, ConnectorError> {
+    /// The address of a request, before its query parameters and credentials.
+    fn address(&self, ask: &Ask<'_>) -> Result<Url, ConnectorError> {
         let text = match ask.target.starts_with('/') {
             true => format!("{}{}", self.base.as_str().trim_end_matches('/'), ask.target),
             false => ask.target.clone(),
         };
         let broken = |why: String| ConnectorError::contract(format!("{}: {why}", self.what(ask)));
-        let mut url = Url::parse(&text).map_err(|why| broken(why.to_string()))?;
-        if url.origin() != self.base.origin() {
-            return Err(broken("leads to another host".into()));
-        }
+        let url = Url::parse(&text).map_err(|why| broken(why.to_string()))?;
+        if url.origin() == self.base.origin() { Ok(url) } else { Err(broken("leads to another host".into())) }
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> Result<http::Request<Bytes>, ConnectorError> {
+        let mut url = self.address(ask)?;
         if !ask.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&ask.query);
         }
@@ -254,7 +257,8 @@ impl Http {
         };
         let mut request = http::Request::new(body);
         *request.method_mut() = ask.method.clone();
-        *request.uri_mut() = url.as_str().parse().map_err(|_| broken("is no address".into()))?;
+        *request.uri_mut() =
+            url.as_str().parse().map_err(|_| ConnectorError::contract(format!("{}: is no address", self.what(ask))))?;
         *request.headers_mut() = headers;
         Ok(request)
     }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::connector::RemoteRecord;
 use super::error::ConnectorError;
-use super::http::{Answer, Http};
+use super::http::{Answer, Ask, Http};
 use super::manifest::{PageFacts, PageKind};
 
 /// Where a walk over pages stands; its JSON is the opaque cursor.
@@ -77,6 +77,7 @@ fn hex(bytes: &[u8]) -> String {
 pub(crate) fn announced(
     facts: &PageFacts,
     http: &Http,
+    ask: &Ask<'_>,
     answer: &Answer,
     body: &Value,
 ) -> Result<Option<String>, ConnectorError> {
@@ -89,7 +90,7 @@ pub(crate) fn announced(
         _ => facts.read.as_deref().and_then(read),
     };
     match (facts.kind, said) {
-        (PageKind::NextUrl | PageKind::Link, Some(address)) => http.next_address(&address).map(Some),
+        (PageKind::NextUrl | PageKind::Link, Some(address)) => http.next_address(ask, &address).map(Some),
         (_, said) => Ok(said),
     }
 }

@@ -53,7 +53,7 @@ impl Rest {
     ) -> Result<Page, ConnectorError> {
         let ask = list_ask(cx, facts, purpose, params, values, walk)?;
         let (mut body, answer) = cx.http.json(cx.lane, &ask).await?;
-        let mut announced = paging::announced(&facts.list.page, &cx.http, &answer, &body)?;
+        let mut announced = paging::announced(&facts.list.page, &cx.http, &ask, &answer, &body)?;
         let total = facts.list.total.as_deref().and_then(|place| total(place, &answer, &body));
         let rows =
             take_rows(&mut body, &facts.list.records).ok_or_else(|| wrong_shape(cx, &ask, &facts.list.records))?;
@@ -217,7 +217,7 @@ fn list_ask<'a>(
     let page = &facts.list.page;
     let (method, target) = match walk {
         Some(walk) if matches!(page.kind, PageKind::NextUrl | PageKind::Link) => {
-            return Ok(Ask::new(purpose, Method::GET, cx.http.next_address(&walk.at)?));
+            return Ok(Ask::new(purpose, Method::GET, walk.at.clone()));
         }
         _ => request_line(cx, &facts.list.call, values)?,
     };
