@@ -1,1 +1,230 @@
-//! Counterpart.
+//! Hostile fakes of the vendors: state in memory, faults on demand, a clock one can drive.
+//!
+//! Every fake follows the vendor's documentation and what real servers were seen to do, never a connector's code; this
+//! crate depends on no other crate of the project so that it cannot share a connector's misunderstanding.
+//!
+//! [`Sandbox::handle`] answers one request at a given time, in process; [`serve`] puts the same behind HTTP. The first
+//! segment of a path names the instance: `/chat/contacts` is `/contacts` of the instance called `chat`.
+
+mod answer;
+mod chatway;
+mod chatwoot;
+mod crm;
+mod csv;
+mod faults;
+mod hubspot;
+mod instance;
+mod limit;
+mod people;
+mod serve;
+mod time;
+mod woocommerce;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use csv::{CsvError, read_people};
+pub use faults::{Faults, FaultsError};
+pub use instance::{InstanceSpec, Vendor};
+pub use people::{NewPerson, Person};
+pub use serve::serve;
+
+use answer::Query;
+use faults::Fate;
+use instance::Instance;
+
+/// Milliseconds since the Unix epoch.
+pub type Millis = i64;
+
+/// Credential that every fake accepts, as API key, token, consumer key and consumer secret.
+pub const TOKEN: &str = "sandbox-token";
+
+/// The same, for the in-house CRM.
+pub const CRM_TOKEN: &str = TOKEN;
+
+/// What a sandbox is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The same seed and calls give the same answers.
+    pub seed: u64,
+    /// What goes wrong, and how often.
+    pub faults: Faults,
+    /// The systems there are.
+    pub instances: Vec<InstanceSpec>,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// An answer.
+    Answer {
+        /// The answer.
+        response: http::Response<Vec<u8>>,
+        /// How long it took.
+        delay_ms: u64,
+    },
+    /// The connection was cut without an answer.
+    Cut {
+        /// Whether the request had taken effect before.
+        after_effect: bool,
+        /// How long it took.
+        delay_ms: u64,
+    },
+}
+
+/// One request in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallRecord {
+    /// When it arrived.
+    pub at: Millis,
+    /// At which instance.
+    pub instance: String,
+    /// Method.
+    pub method: String,
+    /// Path below the instance, with its query.
+    pub path: String,
+    /// Status of the answer, also where the answer was cut off.
+    pub status: u16,
+    /// Whether it changed something, or would have.
+    pub effect: bool,
+}
+
+#[derive(Default)]
+struct World {
+    instances: BTreeMap<String, Instance>,
+    faults: Faults,
+    seed: u64,
+    log: Vec<CallRecord>,
+}
+
+/// All fakes together. Shared freely between threads; every call is atomic.
+pub struct Sandbox(Mutex<World>);
+
+impl Sandbox {
+    /// Makes the systems, without people.
+    pub fn new(options: Options) -> Sandbox {
+        let instances =
+            options.instances.into_iter().map(|spec| (spec.name.clone(), Instance::new(spec))).collect();
+        Sandbox(Mutex::new(World { instances, faults: options.faults, seed: options.seed, log: Vec::new() }))
+    }
+
+    /// Answers one request that arrives at `now`.
+    pub fn handle(&self, now: Millis, request: http::Request<Vec<u8>>) -> Reply {
+        self.world().handle(now, &request)
+    }
+
+    /// Changes what goes wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.world().faults = faults;
+    }
+
+    /// Everybody in an instance, by id; deleted ones are left out.
+    pub fn people(&self, instance: &str) -> Vec<Person> {
+        self.world().instances.get(instance).map(Instance::people).unwrap_or_default()
+    }
+
+    /// Somebody new, as if typed in at the vendor. Returns the id.
+    pub fn create(&self, now: Millis, instance: &str, person: &NewPerson) -> String {
+        self.world().instances.get_mut(instance).map(|at| at.add(now, person)).unwrap_or_default()
+    }
+
+    /// Somebody edits a field at the vendor: `given`, `family`, `full_name`, `email`, `phone`, `company`, `city`,
+    /// `country`, `postcode`, `external_id` or `custom.KEY`.
+    pub fn edit(&self, now: Millis, instance: &str, id: &str, field: &str, value: Option<&str>) {
+        if let Some(at) = self.world().instances.get_mut(instance) {
+            at.edit(now, id, field, value);
+        }
+    }
+
+    /// Somebody deletes a person at the vendor.
+    pub fn delete(&self, now: Millis, instance: &str, id: &str) {
+        if let Some(at) = self.world().instances.get_mut(instance) {
+            at.delete(now, id);
+        }
+    }
+
+    /// Somebody merges `gone` into `keep` at the vendor.
+    pub fn merge(&self, now: Millis, instance: &str, keep: &str, gone: &str) {
+        if let Some(at) = self.world().instances.get_mut(instance) {
+            at.merge(now, keep, gone);
+        }
+    }
+
+    /// Puts generated people number `first` to `first + n - 1` into an instance; the same number is the same person
+    /// everywhere.
+    pub fn seed_people(&self, now: Millis, instance: &str, n: usize, first: usize) {
+        let mut world = self.world();
+        if let Some(at) = world.instances.get_mut(instance) {
+            for number in first..first + n {
+                at.add(now + (number - first) as Millis, &people::generated(number as u64));
+            }
+        }
+    }
+
+    /// All requests so far.
+    pub fn log(&self) -> Vec<CallRecord> {
+        self.world().log.clone()
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_log(&self) {
+        self.world().log.clear();
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl World {
+    fn handle(&mut self, now: Millis, request: &http::Request<Vec<u8>>) -> Reply {
+        let path = request.uri().path().trim_start_matches('/');
+        let (name, rest) = path.split_once('/').unwrap_or((path, ""));
+        let Some(instance) = self.instances.get_mut(name) else {
+            let response = answer::json(404, &serde_json::json!({ "error": format!("no instance `{name}` here") }));
+            return Reply::Answer { response, delay_ms: 0 };
+        };
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let write = is_write(request.method(), rest);
+        instance.calls += 1;
+        let mut fate = Fate::cast(&self.faults, self.seed, name, instance.calls, write);
+        let limited = instance.limit(now, rest);
+        let (response, effect) = match (limited, fate.instead_of_effect.take()) {
+            (Some(refusal), _) => (refusal, false),
+            (None, Some(kind)) => (instance.fault_answer(kind), false),
+            (None, None) => {
+                let response = instance.answer(now, request, rest, &query, &mut fate);
+                let effect = write && response.status().is_success();
+                (response, effect)
+            }
+        };
+        let path = match request.uri().query() {
+            Some(query) => format!("/{rest}?{query}"),
+            None => format!("/{rest}"),
+        };
+        let status = response.status().as_u16();
+        self.log.push(CallRecord {
+            at: now,
+            instance: name.to_owned(),
+            method: request.method().to_string(),
+            path,
+            status,
+            effect,
+        });
+        let delay_ms = instance.latency_ms() + fate.slow_ms;
+        if fate.cut {
+            return Reply::Cut { after_effect: effect, delay_ms };
+        }
+        let response = match fate.instead_of_answer {
+            Some(kind) => instance.fault_answer(kind),
+            None => response,
+        };
+        Reply::Answer { response, delay_ms }
+    }
+}
+
+/// Whether a request means to change something: searches are posted too.
+fn is_write(method: &http::Method, path: &str) -> bool {
+    let searches = path.ends_with("/search") || path.ends_with("/filter") || path.ends_with("batch/read");
+    *method != http::Method::GET && !searches
+}

@@ -1,0 +1,399 @@
+//! One fake system: its people, its limits, its settings.
+
+use std::collections::BTreeMap;
+
+use http::Response;
+use serde_json::{Value, json};
+
+use crate::answer::{self, Query, with_header};
+use crate::faults::{Dice, Fate, FaultAnswer};
+use crate::limit::{Limiter, Window};
+use crate::people::{self, NewPerson, Person};
+use crate::{Millis, TOKEN, chatway, chatwoot, crm, hubspot, woocommerce};
+
+/// Which vendor a fake plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Vendor {
+    /// Chatway's Public API.
+    Chatway,
+    /// Chatwoot's Application API.
+    Chatwoot,
+    /// HubSpot's CRM API v3.
+    Hubspot,
+    /// WooCommerce's REST API v3.
+    Woocommerce,
+    /// A plain in-house CRM.
+    Crm,
+}
+
+impl Vendor {
+    /// All of them, with the names they have on the command line.
+    pub const ALL: [(&'static str, Vendor); 5] = [
+        ("chatway", Vendor::Chatway),
+        ("chatwoot", Vendor::Chatwoot),
+        ("hubspot", Vendor::Hubspot),
+        ("woocommerce", Vendor::Woocommerce),
+        ("crm", Vendor::Crm),
+    ];
+
+    /// The vendor of that name.
+    pub fn named(name: &str) -> Option<Vendor> {
+        Vendor::ALL.iter().find(|(known, _)| *known == name).map(|(_, vendor)| *vendor)
+    }
+
+    /// What somebody who connects to the fake at `base` (its address with the instance) has to set: the connector's name,
+    /// settings, and secrets.
+    #[expect(clippy::type_complexity, reason = "three plain lists read better than a type for each")]
+    pub fn connection(
+        self,
+        base: &str,
+    ) -> (&'static str, Vec<(&'static str, Value)>, Vec<(&'static str, String)>) {
+        let at = |path: &str| json!(format!("{base}{path}"));
+        let secret = || TOKEN.to_owned();
+        match self {
+            Vendor::Chatway => ("chatway", vec![("base_url", at("/api/v1"))], vec![("api_key", secret())]),
+            Vendor::Chatwoot => (
+                "chatwoot",
+                vec![("base_url", at("")), ("account_id", json!(1))],
+                vec![("api_access_token", secret())],
+            ),
+            Vendor::Hubspot => ("hubspot", vec![("base_url", at(""))], vec![("access_token", secret())]),
+            Vendor::Woocommerce => (
+                "woocommerce",
+                vec![("base_url", at(""))],
+                vec![("consumer_key", secret()), ("consumer_secret", secret())],
+            ),
+            Vendor::Crm => ("crm", vec![("base_url", at(""))], vec![("token", secret())]),
+        }
+    }
+}
+
+/// What a fake is made of.
+#[derive(Clone, Debug)]
+pub struct InstanceSpec {
+    /// The first segment of its paths.
+    pub name: String,
+    /// Whom it plays.
+    pub vendor: Vendor,
+    /// What is different from the vendor's usual ways: `rate`, `rate_window_ms`, `page_size`, `latency_ms`,
+    /// `search_lag_ms`, `duplicate_contact`, `order`, `send_retry_after`, `virtual_people`.
+    pub settings: BTreeMap<String, String>,
+}
+
+pub(crate) struct Instance {
+    pub spec: InstanceSpec,
+    pub people: BTreeMap<u64, Person>,
+    /// Ids that were merged away, and into whom.
+    pub merged: BTreeMap<u64, u64>,
+    pub calls: u64,
+    next_id: u64,
+    limiters: Vec<(&'static str, Limiter)>,
+}
+
+impl Instance {
+    pub fn new(spec: InstanceSpec) -> Instance {
+        let first_id = match spec.vendor {
+            Vendor::Chatway => 55_001,
+            Vendor::Hubspot => 100_001,
+            _ => 1,
+        };
+        let mut instance = Instance {
+            spec,
+            people: BTreeMap::new(),
+            merged: BTreeMap::new(),
+            calls: 0,
+            next_id: first_id,
+            limiters: Vec::new(),
+        };
+        instance.next_id += instance.virtual_people();
+        instance.limiters = instance.usual_limits();
+        instance
+    }
+
+    fn usual_limits(&self) -> Vec<(&'static str, Limiter)> {
+        let rate = |usual: u64| self.number("rate").unwrap_or(usual) as usize;
+        let per = |usual: u64| self.number("rate_window_ms").unwrap_or(usual) as Millis;
+        match self.spec.vendor {
+            Vendor::Chatway => vec![("all", Limiter::new(rate(15), per(60_000), Window::Sliding))],
+            Vendor::Chatwoot => vec![("all", Limiter::new(rate(3000), per(60_000), Window::Fixed))],
+            Vendor::Hubspot => vec![
+                ("all", Limiter::new(rate(100), per(10_000), Window::Sliding)),
+                ("search", Limiter::new(5, 1000, Window::Sliding)),
+            ],
+            Vendor::Woocommerce | Vendor::Crm if self.number("rate").is_none() => Vec::new(),
+            Vendor::Woocommerce | Vendor::Crm => vec![("all", Limiter::new(rate(0), per(60_000), Window::Sliding))],
+        }
+    }
+
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.spec.settings.get(name).map(String::as_str)
+    }
+
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.setting(name).and_then(|value| value.parse().ok())
+    }
+
+    pub fn latency_ms(&self) -> u64 {
+        self.number("latency_ms").unwrap_or(0)
+    }
+
+    /// People that exist without being stored: they are generated from their number.
+    pub fn virtual_people(&self) -> u64 {
+        self.number("virtual_people").unwrap_or(0)
+    }
+
+    pub fn page_size(&self, usual: u64) -> u64 {
+        self.number("page_size").unwrap_or(usual)
+    }
+
+    // ---- people ----------------------------------------------------------------------------------------------------
+
+    pub fn people(&self) -> Vec<Person> {
+        self.people.values().filter(|person| !person.deleted).cloned().collect()
+    }
+
+    pub fn take_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    /// Whether the vendor keeps given and family name apart.
+    pub fn splits_names(&self) -> bool {
+        !matches!(self.spec.vendor, Vendor::Chatway | Vendor::Chatwoot)
+    }
+
+    /// Stores somebody as this vendor would.
+    pub fn add(&mut self, now: Millis, new: &NewPerson) -> String {
+        let id = self.take_id();
+        let mut person = as_person(id, now, new);
+        if !self.splits_names() {
+            (person.given, person.family) = (String::new(), String::new());
+        }
+        if matches!(self.spec.vendor, Vendor::Chatway) {
+            (person.company, person.city, person.country, person.postcode) = (None, None, None, None);
+        }
+        if self.spec.vendor == Vendor::Hubspot {
+            person.custom.clear();
+            person.country = person.country.map(|code| hubspot::country_name(&code));
+        }
+        self.people.insert(id, person);
+        id.to_string()
+    }
+
+    pub fn edit(&mut self, now: Millis, id: &str, field: &str, value: Option<&str>) {
+        let splits = self.splits_names();
+        let Some(person) = id.parse().ok().and_then(|id| self.people.get_mut(&id)) else { return };
+        match field {
+            "given" | "family" if !splits => {
+                let (given, family) = person.full_name.rsplit_once(' ').unwrap_or((&person.full_name, ""));
+                let value = value.unwrap_or_default();
+                person.full_name = match field {
+                    "given" => Person::joined(value, family),
+                    _ => Person::joined(given, value),
+                };
+            }
+            field => person.set(field, value),
+        }
+        person.updated_at = now;
+    }
+
+    pub fn delete(&mut self, now: Millis, id: &str) {
+        let Ok(id) = id.parse::<u64>() else { return };
+        if self.spec.vendor == Vendor::Hubspot {
+            if let Some(person) = self.people.get_mut(&id) {
+                person.deleted = true;
+                person.updated_at = now;
+            }
+        } else {
+            self.people.remove(&id);
+        }
+    }
+
+    pub fn merge(&mut self, now: Millis, keep: &str, gone: &str) {
+        let (Ok(keep), Ok(gone)) = (keep.parse::<u64>(), gone.parse::<u64>()) else { return };
+        let Some(lost) = self.people.remove(&gone) else { return };
+        if let Some(person) = self.people.get_mut(&keep) {
+            let blank = |mine: &mut Option<String>, theirs: Option<String>| *mine = mine.take().or(theirs);
+            blank(&mut person.email, lost.email);
+            blank(&mut person.phone, lost.phone);
+            blank(&mut person.company, lost.company);
+            blank(&mut person.external_id, lost.external_id);
+            person.updated_at = now;
+        }
+        self.merged.insert(gone, keep);
+    }
+
+    /// Somebody by id, a generated one included.
+    pub fn person(&self, id: u64) -> Option<Person> {
+        match self.people.get(&id) {
+            Some(person) => Some(person.clone()),
+            None if id >= 1 && id <= self.virtual_people() => Some(as_person(id, 0, &people::generated(id))),
+            None => None,
+        }
+    }
+
+    /// Who else has this e-mail address, in any letter case.
+    pub fn holder_of(&self, email: &str, except: Option<u64>) -> Option<u64> {
+        let email = email.to_lowercase();
+        let mut people = self.people.iter().filter(|(id, person)| Some(**id) != except && !person.deleted);
+        people.find(|(_, p)| p.email.as_deref().is_some_and(|known| known.to_lowercase() == email)).map(|(id, _)| *id)
+    }
+
+    /// Applies a write, with whatever goes wrong on the way. Returns the person as the answer shows them.
+    pub fn store(&mut self, now: Millis, id: Option<u64>, changes: Vec<(String, Option<String>)>, fate: &Fate) -> Person {
+        let id = id.unwrap_or_else(|| self.take_id());
+        let mut sent = self.person(id).unwrap_or_else(|| Person {
+            id: id.to_string(),
+            created_at: now,
+            ..Person::default()
+        });
+        let mut kept = sent.clone();
+        let dropped = fate.drop_field.map(|roll| (roll % changes.len().max(1) as u64) as usize);
+        for (index, (field, value)) in changes.iter().enumerate() {
+            sent.set(field, value.as_deref());
+            if dropped == Some(index) && field != "email" {
+                continue;
+            }
+            let rewritten = match value {
+                Some(text) if fate.rewrite && field == "company" => Some(text.to_lowercase()),
+                value => value.clone(),
+            };
+            kept.set(field, rewritten.as_deref());
+        }
+        (sent.updated_at, kept.updated_at) = (now, now);
+        self.people.insert(id, kept.clone());
+        if fate.drop_field.is_some() && fate.answer_lies { sent } else { kept }
+    }
+
+    // ---- answering -------------------------------------------------------------------------------------------------
+
+    pub fn answer(
+        &mut self,
+        now: Millis,
+        request: &http::Request<Vec<u8>>,
+        path: &str,
+        query: &Query,
+        fate: &mut Fate,
+    ) -> Response<Vec<u8>> {
+        let response = match self.spec.vendor {
+            Vendor::Chatway => chatway::answer(self, now, request, path, query, fate),
+            Vendor::Chatwoot => chatwoot::answer(self, now, request, path, query, fate),
+            Vendor::Hubspot => hubspot::answer(self, now, request, path, query, fate),
+            Vendor::Woocommerce => woocommerce::answer(self, now, request, path, query, fate),
+            Vendor::Crm => crm::answer(self, now, request, path, query, fate),
+        };
+        let response = self.rate_headers(now, path, response);
+        with_header(response, "date", &crate::time::http_date(now))
+    }
+
+    fn rate_headers(&self, now: Millis, path: &str, response: Response<Vec<u8>>) -> Response<Vec<u8>> {
+        let Some((_, limiter)) = self.limiters.first() else { return response };
+        let (limit, left) = (limiter.requests.to_string(), limiter.remaining().to_string());
+        match self.spec.vendor {
+            Vendor::Chatway if self.setting("send_x_ratelimit") != Some("false") => {
+                with_header(with_header(response, "x-ratelimit-limit", &limit), "x-ratelimit-remaining", &left)
+            }
+            Vendor::Hubspot if !path.ends_with("/search") => {
+                let response = with_header(response, "x-hubspot-ratelimit-max", &limit);
+                let response = with_header(response, "x-hubspot-ratelimit-interval-milliseconds", "10000");
+                with_header(response, "x-hubspot-ratelimit-remaining", &left)
+            }
+            _ => {
+                let _ = now;
+                response
+            }
+        }
+    }
+
+    /// Counts a call; the refusal when it is one too many.
+    pub fn limit(&mut self, now: Millis, path: &str) -> Option<Response<Vec<u8>>> {
+        let search = path.ends_with("/search");
+        let mut wait_until = None;
+        for (class, limiter) in &mut self.limiters {
+            if *class == "all" || search {
+                wait_until = wait_until.max(limiter.admit(now).err());
+            }
+        }
+        wait_until.map(|until| self.too_many(Some((until - now + 999) / 1000)))
+    }
+
+    fn too_many(&self, retry_after_s: Option<Millis>) -> Response<Vec<u8>> {
+        match self.spec.vendor {
+            Vendor::Chatway => {
+                let response = answer::json(429, &json!({ "message": "Too Many Attempts." }));
+                match retry_after_s.filter(|_| self.setting("send_retry_after") != Some("false")) {
+                    Some(seconds) => with_header(response, "retry-after", &seconds.to_string()),
+                    None => response,
+                }
+            }
+            Vendor::Chatwoot => answer::raw(429, "text/plain", b"Retry later\n".to_vec()),
+            Vendor::Hubspot => answer::json(
+                429,
+                &json!({
+                    "status": "error", "message": "You have reached your ten_secondly_rolling limit.",
+                    "errorType": "RATE_LIMIT", "policyName": "TEN_SECONDLY_ROLLING",
+                    "correlationId": "00000000-0000-4000-8000-000000000000",
+                }),
+            ),
+            Vendor::Woocommerce | Vendor::Crm => {
+                let response = answer::json(429, &json!({ "error": "too many requests" }));
+                match retry_after_s {
+                    Some(seconds) => with_header(response, "retry-after", &seconds.to_string()),
+                    None => response,
+                }
+            }
+        }
+    }
+
+    pub fn fault_answer(&self, kind: FaultAnswer) -> Response<Vec<u8>> {
+        match kind {
+            FaultAnswer::TooMany { retry_after } => self.too_many(retry_after.then_some(3)),
+            FaultAnswer::ServerError(status) => answer::json(status, &json!({ "message": "Server Error" })),
+            FaultAnswer::Html => {
+                let page = b"<!DOCTYPE html><html><head><title>Maintenance</title></head><body>Back soon</body></html>";
+                answer::raw(200, "text/html", page.to_vec())
+            }
+        }
+    }
+
+    /// Lets a row jump to the front of a list that is about to be cut into pages, as a touched row does.
+    pub fn shift(&self, ids: &mut [u64], fate: &Fate) {
+        if let Some(roll) = fate.shift
+            && !ids.is_empty()
+        {
+            let at = (Dice(roll).roll() % ids.len() as u64) as usize;
+            ids[..=at].rotate_right(1);
+        }
+    }
+}
+
+fn as_person(id: u64, now: Millis, new: &NewPerson) -> Person {
+    Person {
+        id: id.to_string(),
+        given: new.given.clone(),
+        family: new.family.clone(),
+        full_name: Person::joined(&new.given, &new.family),
+        email: new.email.clone(),
+        phone: new.phone.clone(),
+        company: new.company.clone(),
+        city: new.city.clone(),
+        country: new.country.clone(),
+        postcode: new.postcode.clone(),
+        tags: new.tags.clone(),
+        custom: new.custom.clone(),
+        more: BTreeMap::new(),
+        external_id: new.external_id.clone(),
+        created_at: now,
+        updated_at: now,
+        deleted: false,
+    }
+}
+
+/// A JSON value as a fake stores it: texts as they are, numbers written out, null and nothing as nothing.
+pub(crate) fn stored(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
