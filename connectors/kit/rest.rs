@@ -243,7 +243,7 @@ pub(crate) fn request_line(cx: &Cx, call: &str, values: &[(&str, &str)]) -> Resu
 
 /// An id as one path segment.
 pub(crate) fn segment(id: &str) -> Result<String, ConnectorError> {
-    const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'@');
     // Such a segment would climb up the path, however it is encoded.
     if id.is_empty() || id == "." || id == ".." {
         return Err(ConnectorError::new(ErrorKind::NotFound, format!("`{id}` is no id")));

@@ -152,8 +152,10 @@ async fn unknown_id(suite: &Suite<'_>, walk: &Walk) -> Test {
     }
     let known: BTreeSet<&str> = walk.ids().collect();
     let shape = walk.first().map_or("1", |record| record.id.as_str());
-    let id: String = shape.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
-    let id = if known.contains(id.as_str()) { format!("{id}9") } else { id };
+    let mut id: String = shape.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+    while id.len() < 9 || known.contains(id.as_str()) {
+        id.push('9');
+    }
     let result = suite.connection.fetch(Lane::Audit, &suite.lab.target.stream, &id).await;
     match &result {
         Err(error) if error.kind == ErrorKind::NotFound => Ok(()),

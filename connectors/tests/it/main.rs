@@ -6,6 +6,7 @@ mod leaks;
 mod live;
 mod manifests;
 mod paging;
+mod sandbox;
 mod sending;
 mod suite;
 
