@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use counterpart_connectors::{Call, Millis, RateSignal};
 
-use super::ledger::{Bucket, IN_FLIGHT_MS, Ledger, Permit, lane_name, purpose_name, spent_key};
 use super::learn::{TOO_FAST, is_lesson, learn};
+use super::ledger::{Bucket, IN_FLIGHT_MS, Ledger, Permit, lane_name, purpose_name, spent_key};
 use super::pace::pace;
 use super::pool::{Finished, KEEP_MS};
 use super::window::{Urgency, allowance, burst};
@@ -61,7 +61,7 @@ impl Ledger {
         if bucket.portion == 1 {
             spent.entry(spent_key(call)).or_default().n += cost;
         }
-        tx.prune(now - bucket.longest_ms).await?;
+        tx.prune(since(now, bucket.longest_ms)).await?;
         if let Some(exact_ms) = bucket.exact_ms {
             let over = now - exact_ms - IN_FLIGHT_MS - KEEP_MS;
             tx.compact(over, (bucket.longest_ms / SLICES).max(1)).await?;
@@ -85,14 +85,14 @@ impl Ledger {
         for window in windows {
             at = at.max(window.not_before);
             let allowed = allowance(window.limit(), urgency);
-            let since = now - window.per_ms;
+            let since = since(now, window.per_ms);
             let used = tx.used(&window.class, since).await?;
             // A call that costs more than a window holds waits for an empty one.
             let excess = used + cost.min(allowed) - allowed;
             if excess > 0 {
                 let end = tx.nth_end(&window.class, since, excess).await?;
                 // One under way may end any moment; it cannot be free earlier than a window from now.
-                at = at.max(end.min(now) + window.per_ms);
+                at = at.max(end.min(now) + window.per_ms + 1);
             }
             room = room.min((allowed - used).max(cost.min(allowed)));
         }
@@ -164,8 +164,7 @@ impl Ledger {
         };
         let unsent = if signal.surely_unsent { permit.cost } else { 0 };
         let lesson = is_lesson(signal, bucket.lowest.load(Ordering::Relaxed));
-        let good = signal.status.is_some_and(|status| status != TOO_FAST)
-            && bucket.learning.load(Ordering::Relaxed);
+        let good = signal.status.is_some_and(|status| status != TOO_FAST) && bucket.learning.load(Ordering::Relaxed);
         if permit.from_pool {
             bucket.pool().end(permit.grant, unsent, end);
             if !lesson && !good {
@@ -201,7 +200,7 @@ impl Ledger {
         let mut windows = tx.windows(&bucket.windows).await?;
         let mut used = Vec::with_capacity(windows.len());
         for window in &windows {
-            used.push(tx.used(&window.class, now - window.per_ms).await?);
+            used.push(tx.used(&window.class, since(now, window.per_ms)).await?);
         }
         let changed = learn(&mut windows, &used, &bucket.class, signal, permit.at, now);
         for (window, _) in windows.iter().zip(changed).filter(|(_, changed)| *changed) {
@@ -220,6 +219,12 @@ impl Bucket {
         self.learning.store(learning, Ordering::Relaxed);
         self.lowest.store(lowest, Ordering::Relaxed);
     }
+}
+
+/// Calls that ended after this time are in the window that ends now. Both ends of a window belong to it: a
+/// vendor that counts so is believed too.
+fn since(now: Millis, per_ms: i64) -> Millis {
+    now - per_ms - 1
 }
 
 async fn settle_all(tx: &AccountTx<'_>, finished: &[Finished]) -> Result<(), StoreError> {

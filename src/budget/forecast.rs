@@ -5,6 +5,9 @@ use counterpart_connectors::{BudgetFacts, Lane};
 use super::EVERY_CALL;
 use super::window::{Urgency, allowance, burst};
 
+/// How long a usual answer takes: a call is counted until a window after its answer.
+const USUAL_ANSWER_MS: i128 = 200;
+
 /// How many milliseconds `calls` calls of this lane take when nothing but the budget slows them down.
 ///
 /// What the ledger does, computed: background calls leave the reserve and are paced. The windows that count
@@ -26,15 +29,12 @@ fn one_window(budget: &BudgetFacts, calls: u64, urgency: Urgency) -> i64 {
     let per = i128::from(budget.per_ms);
     // The first call goes at once: what counts is how many come before the last one.
     let earlier = i128::from(calls.saturating_sub(1));
-    let by_window = earlier / allowed * per;
-    let by_pace = match urgency {
+    let paced = |earlier: i128| match urgency {
         Urgency::Urgent => 0,
-        Urgency::Background => {
-            let waited = (earlier + 1 - i128::from(burst(limit))).max(0);
-            waited * per / allowed
-        }
+        Urgency::Background => (earlier + 1 - i128::from(burst(limit))).max(0) * per / allowed,
     };
-    i64::try_from(by_window.max(by_pace)).unwrap_or(i64::MAX)
+    let by_window = earlier / allowed * (per + USUAL_ANSWER_MS) + paced(earlier % allowed);
+    i64::try_from(by_window.max(paced(earlier))).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -42,11 +42,7 @@ mod tests {
     use super::*;
 
     fn chatway() -> Vec<BudgetFacts> {
-        vec![BudgetFacts {
-            class: "all".into(),
-            requests: 15,
-            per_ms: 60_000,
-        }]
+        vec![BudgetFacts { class: "all".into(), requests: 15, per_ms: 60_000 }]
     }
 
     #[test]
@@ -65,11 +61,7 @@ mod tests {
 
     #[test]
     fn the_tightest_window_decides() {
-        let day = BudgetFacts {
-            class: "all".into(),
-            requests: 1_500,
-            per_ms: 86_400_000,
-        };
+        let day = BudgetFacts { class: "all".into(), requests: 1_500, per_ms: 86_400_000 };
         let both = [chatway(), vec![day]].concat();
         assert!(forecast(&both, 3_000, Lane::Backfill) > 86_400_000);
         assert!(forecast(&both, 3_000, Lane::Customer) >= 86_400_000);

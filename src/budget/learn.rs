@@ -56,23 +56,14 @@ pub fn learn(
         };
         window.not_before = window.not_before.max(at.min(now + most));
     }
-    windows
-        .iter()
-        .zip(&before)
-        .map(|(after, before)| after != before)
-        .collect()
+    windows.iter().zip(&before).map(|(after, before)| after != before).collect()
 }
 
 /// When the vendor wants to hear from us again, if it said anything about it.
 fn patience(signal: &RateSignal, now: Millis) -> Option<Millis> {
     let at = match signal.status {
-        Some(TOO_FAST) => signal
-            .retry_at
-            .or(signal.reset_at)
-            .or(Some((now.div_euclid(MINUTE_MS) + 1) * MINUTE_MS)),
-        _ => signal
-            .retry_at
-            .or(signal.reset_at.filter(|_| signal.remaining == Some(0))),
+        Some(TOO_FAST) => signal.retry_at.or(signal.reset_at).or(Some((now.div_euclid(MINUTE_MS) + 1) * MINUTE_MS)),
+        _ => signal.retry_at.or(signal.reset_at.filter(|_| signal.remaining == Some(0))),
     };
     at.filter(|&at| at > now)
 }
@@ -80,9 +71,7 @@ fn patience(signal: &RateSignal, now: Millis) -> Option<Millis> {
 /// The shortest window of the class itself, or of those that count every call.
 fn shortest(windows: &[Window], class: &str) -> Option<usize> {
     let of = |class: &str| {
-        (0..windows.len())
-            .filter(|&index| windows[index].class == class)
-            .min_by_key(|&index| windows[index].per_ms)
+        (0..windows.len()).filter(|&index| windows[index].class == class).min_by_key(|&index| windows[index].per_ms)
     };
     of(class).or_else(|| of(super::EVERY_CALL))
 }
@@ -115,10 +104,7 @@ mod tests {
     }
 
     fn too_fast() -> RateSignal {
-        RateSignal {
-            status: Some(TOO_FAST),
-            ..RateSignal::default()
-        }
+        RateSignal { status: Some(TOO_FAST), ..RateSignal::default() }
     }
 
     #[test]
@@ -151,11 +137,7 @@ mod tests {
     #[test]
     fn an_announced_limit_counts_at_once_and_only_downwards() {
         let mut windows = [window(60_000, 15)];
-        let announced = |limit| RateSignal {
-            status: Some(200),
-            limit: Some(limit),
-            ..RateSignal::default()
-        };
+        let announced = |limit| RateSignal { status: Some(200), limit: Some(limit), ..RateSignal::default() };
         learn(&mut windows, &[1], "all", &announced(10), NOON, NOON);
         assert_eq!(windows[0].limit(), 10);
         learn(&mut windows, &[1], "all", &announced(100), NOON, NOON);

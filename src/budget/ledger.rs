@@ -75,12 +75,7 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    fn new(
-        account: &str,
-        class: &str,
-        windows: Vec<(String, i64, i64)>,
-        lengths: &BTreeSet<i64>,
-    ) -> Bucket {
+    fn new(account: &str, class: &str, windows: Vec<(String, i64, i64)>, lengths: &BTreeSet<i64>) -> Bucket {
         let per_second = windows.iter().map(|(_, per_ms, limit)| limit * 1000 / per_ms.max(&1));
         let portion = per_second.min().unwrap_or(0) / DRAWS_PER_SECOND;
         let lowest = windows.iter().map(|(.., limit)| *limit).min().unwrap_or(1);
@@ -192,11 +187,7 @@ impl Ledger {
         of(call.class).or_else(|| of(EVERY_CALL))
     }
 
-    async fn wait_for_tokens(
-        &self,
-        bucket: &Bucket,
-        call: &Call<'_>,
-    ) -> Result<Permit, GateError> {
+    async fn wait_for_tokens(&self, bucket: &Bucket, call: &Call<'_>) -> Result<Permit, GateError> {
         let cost = i64::from(call.cost.max(1));
         let ticket = bucket.queue.join(call.lane);
         loop {
@@ -305,9 +296,7 @@ impl Gate for Ledger {
     }
 }
 
-fn buckets(
-    accounts: &BTreeMap<String, BTreeMap<(String, i64), i64>>,
-) -> BTreeMap<(String, String), Arc<Bucket>> {
+fn buckets(accounts: &BTreeMap<String, BTreeMap<(String, i64), i64>>) -> BTreeMap<(String, String), Arc<Bucket>> {
     let mut buckets = BTreeMap::new();
     for (account, windows) in accounts {
         let lengths: BTreeSet<i64> = windows.keys().map(|(_, per_ms)| *per_ms).collect();
@@ -332,11 +321,7 @@ fn add(to: &mut BTreeMap<SpentKey, Tally>, key: SpentKey, tally: Tally) {
 }
 
 pub(super) fn spent_key(call: &Call<'_>) -> SpentKey {
-    (
-        call.connection.to_owned(),
-        lane_name(call.lane),
-        purpose_name(call.purpose),
-    )
+    (call.connection.to_owned(), lane_name(call.lane), purpose_name(call.purpose))
 }
 
 pub(super) fn lane_name(lane: Lane) -> &'static str {

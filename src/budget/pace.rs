@@ -15,14 +15,7 @@ use governor::{Quota, RateLimiter};
 /// Lets `n` calls pass at `now` and returns the new state, or says when they may.
 ///
 /// `calls` per `per_ms` in the long run, `burst` at once; `state` is what an earlier call returned.
-pub fn pace(
-    calls: i64,
-    per_ms: i64,
-    burst: i64,
-    n: i64,
-    state: i64,
-    now: Millis,
-) -> Result<i64, Millis> {
+pub fn pace(calls: i64, per_ms: i64, burst: i64, n: i64, state: i64, now: Millis) -> Result<i64, Millis> {
     let interval = Duration::from_nanos(nanos(per_ms) / calls.max(1).unsigned_abs());
     let Some(quota) = Quota::with_period(interval) else {
         return Ok(state);
@@ -31,8 +24,7 @@ pub fn pace(
     let time = LedgerClock(Cell::new(Nanos::new(0)));
     let cell = LedgerState(Cell::new(Nanos::new(state.max(0).unsigned_abs())));
     // The limiter counts from the moment it is made; made at the epoch, its state means the same to all.
-    let limiter: RateLimiter<_, _, _, NoOpMiddleware<Nanos>> =
-        RateLimiter::new(quota, &cell, &time);
+    let limiter: RateLimiter<_, _, _, NoOpMiddleware<Nanos>> = RateLimiter::new(quota, &cell, &time);
     time.0.set(Nanos::new(nanos(now)));
     match limiter.check_n(cells(n.min(burst))) {
         Ok(Ok(())) => Ok(i64::try_from(cell.0.get().as_u64()).unwrap_or(i64::MAX)),

@@ -34,22 +34,13 @@ pub struct Pool {
 impl Pool {
     /// Adds tokens that were drawn at `now`.
     pub fn add(&mut self, grant: i64, n: i64, now: Millis) {
-        let chunk = Chunk {
-            left: n,
-            used: 0,
-            open: 0,
-            last_end: now,
-            expires_at: now + KEEP_MS,
-        };
+        let chunk = Chunk { left: n, used: 0, open: 0, last_end: now, expires_at: now + KEEP_MS };
         self.chunks.insert(grant, chunk);
     }
 
     /// Takes `cost` tokens for one call and returns the draw they are from.
     pub fn take(&mut self, cost: i64, now: Millis) -> Option<i64> {
-        let (grant, chunk) = self
-            .chunks
-            .iter_mut()
-            .find(|(_, chunk)| chunk.left >= cost && chunk.expires_at > now)?;
+        let (grant, chunk) = self.chunks.iter_mut().find(|(_, chunk)| chunk.left >= cost && chunk.expires_at > now)?;
         chunk.left -= cost;
         chunk.used += cost;
         chunk.open += 1;
@@ -67,17 +58,11 @@ impl Pool {
 
     /// Removes and returns the draws that nothing more will happen to; `closing` gives up unspent tokens.
     pub fn finished(&mut self, now: Millis, closing: bool) -> Vec<Finished> {
-        let over = |chunk: &Chunk| {
-            chunk.open == 0 && (chunk.left == 0 || chunk.expires_at <= now || closing)
-        };
+        let over = |chunk: &Chunk| chunk.open == 0 && (chunk.left == 0 || chunk.expires_at <= now || closing);
         let mut finished = Vec::new();
         self.chunks.retain(|&grant, chunk| {
             if over(chunk) {
-                finished.push(Finished {
-                    grant,
-                    used: chunk.used,
-                    last_end: chunk.last_end,
-                });
+                finished.push(Finished { grant, used: chunk.used, last_end: chunk.last_end });
             }
             !over(chunk)
         });

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
-    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait,
-    QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 
 use super::tables::{budget_account, budget_grant, budget_spent};
@@ -66,11 +66,7 @@ impl Store {
 
     /// Begins working on a vendor account.
     pub(crate) async fn account<'a>(&'a self, account: &'a str) -> Result<AccountTx<'a>> {
-        Ok(AccountTx {
-            tx: self.begin().await?,
-            tenant: self.tenant(),
-            account,
-        })
+        Ok(AccountTx { tx: self.begin().await?, tenant: self.tenant(), account })
     }
 }
 
@@ -132,17 +128,14 @@ impl AccountTx<'_> {
     pub async fn windows(&self, configured: &[(String, i64, i64)]) -> Result<Vec<Window>> {
         let mut rows = self.locked().await?;
         let known = |rows: &[budget_account::Model], (class, per_ms, limit): &(String, i64, i64)| {
-            rows.iter()
-                .any(|row| row.class == *class && row.per_ms == *per_ms && row.configured == *limit)
+            rows.iter().any(|row| row.class == *class && row.per_ms == *per_ms && row.configured == *limit)
         };
         if !configured.iter().all(|window| known(&rows, window)) {
             self.configure(configured).await?;
             rows = self.locked().await?;
         }
         let wanted = |row: &budget_account::Model| {
-            configured
-                .iter()
-                .any(|(class, per_ms, _)| row.class == *class && row.per_ms == *per_ms)
+            configured.iter().any(|(class, per_ms, _)| row.class == *class && row.per_ms == *per_ms)
         };
         Ok(rows
             .into_iter()
@@ -174,30 +167,23 @@ impl AccountTx<'_> {
 
     async fn configure(&self, configured: &[(String, i64, i64)]) -> Result<()> {
         use budget_account::Column;
-        let rows = configured
-            .iter()
-            .map(|(class, per_ms, limit)| budget_account::ActiveModel {
-                tenant: Set(self.tenant.to_owned()),
-                account: Set(self.account.to_owned()),
-                class: Set(class.clone()),
-                per_ms: Set(*per_ms),
-                configured: Set(*limit),
-                learned: Set(None),
-                ..Default::default()
-            });
-        let changed = Expr::col((budget_account::Entity, Column::Configured))
-            .ne(Expr::col(("excluded", Column::Configured)));
+        let rows = configured.iter().map(|(class, per_ms, limit)| budget_account::ActiveModel {
+            tenant: Set(self.tenant.to_owned()),
+            account: Set(self.account.to_owned()),
+            class: Set(class.clone()),
+            per_ms: Set(*per_ms),
+            configured: Set(*limit),
+            learned: Set(None),
+            ..Default::default()
+        });
+        let changed =
+            Expr::col((budget_account::Entity, Column::Configured)).ne(Expr::col(("excluded", Column::Configured)));
         budget_account::Entity::insert_many(rows)
             .on_conflict(
-                OnConflict::columns([
-                    Column::Tenant,
-                    Column::Account,
-                    Column::Class,
-                    Column::PerMs,
-                ])
-                .update_columns([Column::Configured, Column::Learned])
-                .action_and_where(changed)
-                .to_owned(),
+                OnConflict::columns([Column::Tenant, Column::Account, Column::Class, Column::PerMs])
+                    .update_columns([Column::Configured, Column::Learned])
+                    .action_and_where(changed)
+                    .to_owned(),
             )
             .exec_without_returning(&self.tx)
             .await?;
@@ -277,11 +263,7 @@ impl AccountTx<'_> {
             .filter(Column::Tenant.eq(self.tenant))
             .filter(Column::Account.eq(self.account))
             .filter(Column::UntilMs.gt(since));
-        if class == crate::budget::EVERY_CALL {
-            counted
-        } else {
-            counted.filter(Column::Class.eq(class))
-        }
+        if class == crate::budget::EVERY_CALL { counted } else { counted.filter(Column::Class.eq(class)) }
     }
 
     /// Records a draw and returns its number.
@@ -366,10 +348,7 @@ impl AccountTx<'_> {
         let kept: Vec<i64> = slices.values().map(|row| row.id).collect();
         let gone: Vec<i64> = ids.into_iter().filter(|id| !kept.contains(id)).collect();
         for part in gone.chunks(BATCH) {
-            budget_grant::Entity::delete_many()
-                .filter(Column::Id.is_in(part.iter().copied()))
-                .exec(&self.tx)
-                .await?;
+            budget_grant::Entity::delete_many().filter(Column::Id.is_in(part.iter().copied())).exec(&self.tx).await?;
         }
         for row in slices.into_values() {
             self.settle(row.id, i64::from(row.n), row.until_ms).await?;
@@ -383,32 +362,22 @@ impl AccountTx<'_> {
         if spent.is_empty() {
             return Ok(());
         }
-        let rows = spent
-            .iter()
-            .map(|((connection, lane, purpose), tally)| budget_spent::ActiveModel {
-                tenant: Set(self.tenant.to_owned()),
-                run_id: Set(run_id),
-                connection: Set(connection.clone()),
-                lane: Set((*lane).to_owned()),
-                purpose: Set((*purpose).to_owned()),
-                n: Set(tally.n),
-                limited: Set(tally.limited),
-            });
-        let plus = |column: Column| {
-            Expr::col((budget_spent::Entity, column)).add(Expr::col(("excluded", column)))
-        };
+        let rows = spent.iter().map(|((connection, lane, purpose), tally)| budget_spent::ActiveModel {
+            tenant: Set(self.tenant.to_owned()),
+            run_id: Set(run_id),
+            connection: Set(connection.clone()),
+            lane: Set((*lane).to_owned()),
+            purpose: Set((*purpose).to_owned()),
+            n: Set(tally.n),
+            limited: Set(tally.limited),
+        });
+        let plus = |column: Column| Expr::col((budget_spent::Entity, column)).add(Expr::col(("excluded", column)));
         budget_spent::Entity::insert_many(rows)
             .on_conflict(
-                OnConflict::columns([
-                    Column::Tenant,
-                    Column::RunId,
-                    Column::Connection,
-                    Column::Lane,
-                    Column::Purpose,
-                ])
-                .value(Column::N, plus(Column::N))
-                .value(Column::Limited, plus(Column::Limited))
-                .to_owned(),
+                OnConflict::columns([Column::Tenant, Column::RunId, Column::Connection, Column::Lane, Column::Purpose])
+                    .value(Column::N, plus(Column::N))
+                    .value(Column::Limited, plus(Column::Limited))
+                    .to_owned(),
             )
             .exec_without_returning(&self.tx)
             .await?;

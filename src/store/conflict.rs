@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query, SelectStatement};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DeriveActiveEnum, EntityTrait,
-    EnumIter, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter,
+    IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
 };
 use serde_json::{Value, json};
 
@@ -90,11 +90,7 @@ pub struct ConflictFilter {
 impl Store {
     /// Conflicts about these entities or records that are not over: waiting ones, and those whose answer
     /// (`resolution`) is still to be followed. By number.
-    pub async fn open_conflicts_of(
-        &self,
-        entities: &[i64],
-        records: &[i64],
-    ) -> Result<Vec<Conflict>> {
+    pub async fn open_conflicts_of(&self, entities: &[i64], records: &[i64]) -> Result<Vec<Conflict>> {
         let mut found = BTreeMap::new();
         for part in entities.chunks(BATCH) {
             let about = Column::EntityId.is_in(part.iter().copied());
@@ -111,11 +107,7 @@ impl Store {
         Ok(found.into_values().collect())
     }
 
-    async fn collect_open(
-        &self,
-        about: Expr,
-        found: &mut BTreeMap<i64, Conflict>,
-    ) -> Result<()> {
+    async fn collect_open(&self, about: Expr, found: &mut BTreeMap<i64, Conflict>) -> Result<()> {
         let rows = Entity::find()
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::ClosedAt.is_null())
@@ -130,30 +122,22 @@ impl Store {
 
     /// A page of conflicts by number.
     pub async fn conflicts(&self, filter: &ConflictFilter) -> Result<Vec<Conflict>> {
-        let mut condition = Condition::all()
-            .add(Column::Tenant.eq(self.tenant()))
-            .add(Column::Id.gt(filter.after.unwrap_or_default()));
+        let mut condition =
+            Condition::all().add(Column::Tenant.eq(self.tenant())).add(Column::Id.gt(filter.after.unwrap_or_default()));
         if filter.open_only {
             condition = condition.add(Column::State.eq(ConflictState::Open));
         }
         if let Some(kind) = &filter.kind {
             condition = condition.add(Column::Kind.eq(kind.as_str()));
         }
-        let rows = Entity::find()
-            .filter(condition)
-            .order_by_asc(Column::Id)
-            .limit(filter.limit)
-            .all(self.reader())
-            .await?;
+        let rows =
+            Entity::find().filter(condition).order_by_asc(Column::Id).limit(filter.limit).all(self.reader()).await?;
         rows.into_iter().map(Conflict::try_from).collect()
     }
 
     /// One conflict.
     pub async fn conflict(&self, id: i64) -> Result<Option<Conflict>> {
-        let row = Entity::find_by_id(id)
-            .filter(Column::Tenant.eq(self.tenant()))
-            .one(self.reader())
-            .await?;
+        let row = Entity::find_by_id(id).filter(Column::Tenant.eq(self.tenant())).one(self.reader()).await?;
         row.map(Conflict::try_from).transpose()
     }
 
@@ -165,10 +149,7 @@ impl Store {
             .filter(Column::ClosedAt.is_null())
             .one(&tx)
             .await?
-            .ok_or_else(|| StoreError::NotFound {
-                what: "open conflict",
-                id: id.to_string(),
-            })?;
+            .ok_or_else(|| StoreError::NotFound { what: "open conflict", id: id.to_string() })?;
         let records: Vec<i64> = from_text("conflict", &id.to_string(), &row.record_ids)?;
         Entity::update_many()
             .col_expr(Column::State, Expr::value(ConflictState::Resolved))
@@ -183,12 +164,7 @@ impl Store {
                 .select_only()
                 .column(link::Column::RecordId)
                 .filter(link::Column::EntityId.eq(entity));
-            mark_dirty_where(
-                &tx,
-                self.tenant(),
-                record::Column::Id.in_subquery(of_entity.into_query()),
-            )
-            .await?;
+            mark_dirty_where(&tx, self.tenant(), record::Column::Id.in_subquery(of_entity.into_query())).await?;
             followers += 1;
         }
         if followers == 0 {
@@ -223,35 +199,25 @@ impl Store {
                 .expr(Expr::value(1))
                 .from(record::Entity)
                 .and_where(Expr::col((record::Entity, record::Column::Id)).in_subquery(records))
-                .and_where(
-                    Expr::col((record::Entity, record::Column::Connection)).is_in(connections),
-                )
+                .and_where(Expr::col((record::Entity, record::Column::Connection)).is_in(connections))
                 .take()
         };
         let own = Query::select()
             .column((conflict_record::Entity, conflict_record::Column::RecordId))
             .from(conflict_record::Entity)
             .and_where(
-                Expr::col((conflict_record::Entity, conflict_record::Column::ConflictId))
-                    .equals((Entity, Column::Id)),
+                Expr::col((conflict_record::Entity, conflict_record::Column::ConflictId)).equals((Entity, Column::Id)),
             )
             .take();
         let of_entity = Query::select()
             .column((link::Entity, link::Column::RecordId))
             .from(link::Entity)
-            .and_where(
-                Expr::col((link::Entity, link::Column::EntityId))
-                    .equals((Entity, Column::EntityId)),
-            )
+            .and_where(Expr::col((link::Entity, link::Column::EntityId)).equals((Entity, Column::EntityId)))
             .take();
         Ok(Entity::find()
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::State.eq(ConflictState::Open))
-            .filter(
-                Condition::any()
-                    .add(Expr::exists(there(own)))
-                    .add(Expr::exists(there(of_entity))),
-            )
+            .filter(Condition::any().add(Expr::exists(there(own))).add(Expr::exists(there(of_entity))))
             .count(self.reader())
             .await?)
     }
@@ -268,20 +234,12 @@ impl Store {
             .into_tuple()
             .all(self.reader())
             .await?;
-        Ok(rows
-            .into_iter()
-            .map(|(kind, n)| (kind, n.unsigned_abs()))
-            .collect())
+        Ok(rows.into_iter().map(|(kind, n)| (kind, n.unsigned_abs())).collect())
     }
 }
 
 /// Ends conflicts inside the caller's transaction.
-pub async fn close<C: ConnectionTrait>(
-    tx: &C,
-    tenant: &str,
-    ids: &[i64],
-    now: Millis,
-) -> Result<()> {
+pub async fn close<C: ConnectionTrait>(tx: &C, tenant: &str, ids: &[i64], now: Millis) -> Result<()> {
     for part in ids.chunks(BATCH) {
         Entity::update_many()
             .col_expr(Column::State, Expr::value(ConflictState::Resolved))
@@ -297,19 +255,10 @@ pub async fn close<C: ConnectionTrait>(
 }
 
 /// Adds conflicts inside the caller's transaction; what waits already gets the new detail and keeps its answer.
-pub async fn open<C: ConnectionTrait>(
-    tx: &C,
-    tenant: &str,
-    conflicts: &[NewConflict],
-    now: Millis,
-) -> Result<()> {
-    let (settled, waiting): (Vec<_>, Vec<_>) = conflicts
-        .iter()
-        .partition(|conflict| conflict.settled.is_some());
-    let waiting: BTreeMap<&str, &NewConflict> = waiting
-        .into_iter()
-        .map(|conflict| (conflict.key.as_str(), conflict))
-        .collect();
+pub async fn open<C: ConnectionTrait>(tx: &C, tenant: &str, conflicts: &[NewConflict], now: Millis) -> Result<()> {
+    let (settled, waiting): (Vec<_>, Vec<_>) = conflicts.iter().partition(|conflict| conflict.settled.is_some());
+    let waiting: BTreeMap<&str, &NewConflict> =
+        waiting.into_iter().map(|conflict| (conflict.key.as_str(), conflict)).collect();
     let known = open_by_key(tx, tenant, &waiting).await?;
     let mut new = settled;
     for (key, conflict) in waiting {
@@ -342,31 +291,18 @@ async fn open_by_key<C: ConnectionTrait>(
     Ok(known)
 }
 
-async fn refresh<C: ConnectionTrait>(
-    tx: &C,
-    tenant: &str,
-    id: i64,
-    conflict: &NewConflict,
-) -> Result<()> {
+async fn refresh<C: ConnectionTrait>(tx: &C, tenant: &str, id: i64, conflict: &NewConflict) -> Result<()> {
     Entity::update_many()
         .col_expr(Column::Detail, Expr::value(to_text(&conflict.detail)))
         .col_expr(Column::RecordIds, Expr::value(to_text(&conflict.record_ids)))
         .filter(Column::Id.eq(id))
         .exec(tx)
         .await?;
-    conflict_record::Entity::delete_many()
-        .filter(conflict_record::Column::ConflictId.eq(id))
-        .exec(tx)
-        .await?;
+    conflict_record::Entity::delete_many().filter(conflict_record::Column::ConflictId.eq(id)).exec(tx).await?;
     insert_records(tx, tenant, [(id, conflict)].into_iter()).await
 }
 
-async fn insert<C: ConnectionTrait>(
-    tx: &C,
-    tenant: &str,
-    conflicts: &[&NewConflict],
-    now: Millis,
-) -> Result<()> {
+async fn insert<C: ConnectionTrait>(tx: &C, tenant: &str, conflicts: &[&NewConflict], now: Millis) -> Result<()> {
     let n = i64::try_from(conflicts.len()).expect("they are in memory");
     if n == 0 {
         return Ok(());
@@ -374,9 +310,7 @@ async fn insert<C: ConnectionTrait>(
     let first = draw(tx, Sequence::Conflict, n).await?;
     let numbered: Vec<(i64, &NewConflict)> = (first..).zip(conflicts.iter().copied()).collect();
     for part in numbered.chunks(BATCH) {
-        let rows = part
-            .iter()
-            .map(|(id, conflict)| row(tenant, *id, conflict, now).into_active_model());
+        let rows = part.iter().map(|(id, conflict)| row(tenant, *id, conflict, now).into_active_model());
         Entity::insert_many(rows).exec_without_returning(tx).await?;
     }
     insert_records(tx, tenant, numbered.into_iter()).await
@@ -390,11 +324,7 @@ fn row(tenant: &str, id: i64, conflict: &NewConflict, now: Millis) -> Model {
         kind: conflict.kind.clone(),
         key: conflict.key.clone(),
         open_key: waits.then(|| conflict.key.clone()),
-        state: if waits {
-            ConflictState::Open
-        } else {
-            ConflictState::Resolved
-        },
+        state: if waits { ConflictState::Open } else { ConflictState::Resolved },
         entity_id: conflict.entity_id,
         field: conflict.field.clone(),
         settled: conflict.settled.clone(),
@@ -402,10 +332,7 @@ fn row(tenant: &str, id: i64, conflict: &NewConflict, now: Millis) -> Model {
         closed_at: (!waits).then_some(now),
         record_ids: to_text(&conflict.record_ids),
         detail: to_text(&conflict.detail),
-        resolution: conflict
-            .settled
-            .as_ref()
-            .map(|rule| to_text(&json!({ "rule": rule }))),
+        resolution: conflict.settled.as_ref().map(|rule| to_text(&json!({ "rule": rule }))),
     }
 }
 
@@ -416,8 +343,7 @@ async fn insert_records<'a, C: ConnectionTrait>(
 ) -> Result<()> {
     let mut rows = Vec::new();
     for (conflict_id, conflict) in conflicts {
-        let records: std::collections::BTreeSet<i64> =
-            conflict.record_ids.iter().copied().collect();
+        let records: std::collections::BTreeSet<i64> = conflict.record_ids.iter().copied().collect();
         for record_id in records {
             rows.push(conflict_record::ActiveModel {
                 record_id: Set(record_id),
@@ -429,12 +355,9 @@ async fn insert_records<'a, C: ConnectionTrait>(
     for part in rows.chunks(BATCH) {
         conflict_record::Entity::insert_many(part.to_vec())
             .on_conflict(
-                OnConflict::columns([
-                    conflict_record::Column::RecordId,
-                    conflict_record::Column::ConflictId,
-                ])
-                .do_nothing()
-                .to_owned(),
+                OnConflict::columns([conflict_record::Column::RecordId, conflict_record::Column::ConflictId])
+                    .do_nothing()
+                    .to_owned(),
             )
             .exec_without_returning(tx)
             .await?;

@@ -2,9 +2,7 @@
 
 use counterpart_core::merge::Golden;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 
 use super::json::{from_text, to_text};
 use super::sequence::{Sequence, draw};
@@ -61,12 +59,7 @@ impl Store {
 }
 
 /// Writes entities inside the caller's transaction.
-pub async fn save<C: ConnectionTrait>(
-    tx: &C,
-    tenant: &str,
-    entities: &[Entity],
-    now: Millis,
-) -> Result<()> {
+pub async fn save<C: ConnectionTrait>(tx: &C, tenant: &str, entities: &[Entity], now: Millis) -> Result<()> {
     let mut entities: Vec<&Entity> = entities.iter().collect();
     entities.sort_by_key(|entity| entity.id);
     // Of several versions in one batch the last one given stands: the sort is stable.

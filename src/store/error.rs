@@ -6,9 +6,7 @@ use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, SqlxError};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The URL in the configuration is not one the store understands.
-    #[error(
-        "store.url {url:?} cannot be used: {why}. Examples: sqlite://counterpart.db, postgres://user@host/name"
-    )]
+    #[error("store.url {url:?} cannot be used: {why}. Examples: sqlite://counterpart.db, postgres://user@host/name")]
     BadUrl {
         /// The URL as configured, without a password.
         url: String,
@@ -76,10 +74,7 @@ pub enum StoreError {
 
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
-        if matches!(
-            error,
-            DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)
-        ) {
+        if matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) {
             return StoreError::Locked;
         }
         match database_code(&error).as_deref() {

@@ -12,18 +12,10 @@ pub fn to_text<T: Serialize>(value: &T) -> String {
 
 /// The value a column holds.
 pub fn from_text<T: DeserializeOwned>(what: &'static str, id: &str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| StoreError::Corrupt {
-        what,
-        id: id.to_owned(),
-        why: error.to_string(),
-    })
+    serde_json::from_str(text).map_err(|error| StoreError::Corrupt { what, id: id.to_owned(), why: error.to_string() })
 }
 
 /// The value an optional column holds.
-pub fn from_optional<T: DeserializeOwned>(
-    what: &'static str,
-    id: &str,
-    text: Option<&str>,
-) -> Result<Option<T>> {
+pub fn from_optional<T: DeserializeOwned>(what: &'static str, id: &str, text: Option<&str>) -> Result<Option<T>> {
     text.map(|text| from_text(what, id, text)).transpose()
 }

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::{
-    ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
-};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect};
 
 use super::tables::record_key::{Column, Entity, Model};
 use super::{BATCH, Record, RecordState, Result, Store};
@@ -15,18 +13,11 @@ impl Store {
         let tx = self.begin().await?;
         for part in keys.chunks(BATCH) {
             let ids: Vec<i64> = part.iter().map(|(id, _)| *id).collect();
-            let wanted: BTreeSet<(i64, &str, &str)> = part
-                .iter()
-                .flat_map(|(id, keys)| keys.iter().map(|(k, v)| (*id, k.as_str(), v.as_str())))
-                .collect();
-            let rows = Entity::find()
-                .filter(Column::RecordId.is_in(ids))
-                .all(&tx)
-                .await?;
-            let present: BTreeSet<(i64, &str, &str)> = rows
-                .iter()
-                .map(|row| (row.record_id, row.kind.as_str(), row.value.as_str()))
-                .collect();
+            let wanted: BTreeSet<(i64, &str, &str)> =
+                part.iter().flat_map(|(id, keys)| keys.iter().map(|(k, v)| (*id, k.as_str(), v.as_str()))).collect();
+            let rows = Entity::find().filter(Column::RecordId.is_in(ids)).all(&tx).await?;
+            let present: BTreeSet<(i64, &str, &str)> =
+                rows.iter().map(|row| (row.record_id, row.kind.as_str(), row.value.as_str())).collect();
             let gone: Vec<_> = present.difference(&wanted).collect();
             // Each key is three terms of an expression whose depth SQLite limits.
             for some in gone.chunks(100) {
@@ -38,11 +29,7 @@ impl Store {
                             .add(Column::Value.eq(*value)),
                     )
                 });
-                Entity::delete_many()
-                    .filter(Column::Tenant.eq(self.tenant()))
-                    .filter(any)
-                    .exec(&tx)
-                    .await?;
+                Entity::delete_many().filter(Column::Tenant.eq(self.tenant())).filter(any).exec(&tx).await?;
             }
             let new: Vec<_> = wanted
                 .difference(&present)
@@ -57,20 +44,14 @@ impl Store {
                 })
                 .collect();
             for some in new.chunks(BATCH) {
-                Entity::insert_many(some.to_vec())
-                    .exec_without_returning(&tx)
-                    .await?;
+                Entity::insert_many(some.to_vec()).exec_without_returning(&tx).await?;
             }
         }
         Ok(tx.commit().await?)
     }
 
     /// Records of a stream that have any of these keys, by number; merged and deleted ones are left out.
-    pub async fn records_by_keys(
-        &self,
-        stream: &str,
-        keys: &[(String, String)],
-    ) -> Result<Vec<Record>> {
+    pub async fn records_by_keys(&self, stream: &str, keys: &[(String, String)]) -> Result<Vec<Record>> {
         let mut by_kind: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (kind, value) in keys {
             by_kind.entry(kind).or_default().insert(value);
@@ -93,8 +74,7 @@ impl Store {
         }
         let mut records = self.records(&ids).await?;
         records.retain(|record| {
-            record.stream == stream
-                && matches!(record.state, RecordState::Live | RecordState::Missing)
+            record.stream == stream && matches!(record.state, RecordState::Live | RecordState::Missing)
         });
         Ok(records)
     }

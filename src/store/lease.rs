@@ -1,9 +1,7 @@
 //! Leases: who may work on what, across processes and machines.
 
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::tables::lease::{ActiveModel, Column, Entity, Model};
 use super::{Millis, Result, Store};
@@ -13,13 +11,7 @@ impl Store {
     ///
     /// The epoch grows whenever the lease changes hands, so that a holder that slept too long can be told
     /// from the present one. Taking one's own lease again extends it.
-    pub async fn lease(
-        &self,
-        name: &str,
-        holder: &str,
-        now: Millis,
-        ttl_ms: i64,
-    ) -> Result<Option<i64>> {
+    pub async fn lease(&self, name: &str, holder: &str, now: Millis, ttl_ms: i64) -> Result<Option<i64>> {
         let tx = self.begin().await?;
         let row = ActiveModel {
             tenant: Set(self.tenant().to_owned()),
@@ -29,18 +21,10 @@ impl Store {
             until: Set(now + ttl_ms),
         };
         let inserted = Entity::insert(row)
-            .on_conflict(
-                OnConflict::columns([Column::Tenant, Column::Name])
-                    .do_nothing()
-                    .to_owned(),
-            )
+            .on_conflict(OnConflict::columns([Column::Tenant, Column::Name]).do_nothing().to_owned())
             .exec_without_returning(&tx)
             .await?;
-        let epoch = if inserted == 1 {
-            Some(1)
-        } else {
-            self.take_over(&tx, name, holder, now, ttl_ms).await?
-        };
+        let epoch = if inserted == 1 { Some(1) } else { self.take_over(&tx, name, holder, now, ttl_ms).await? };
         tx.commit().await?;
         Ok(epoch)
     }
@@ -61,11 +45,7 @@ impl Store {
         if row.until > now && !own {
             return Ok(None);
         }
-        let epoch = if own && row.until > now {
-            row.epoch
-        } else {
-            row.epoch + 1
-        };
+        let epoch = if own && row.until > now { row.epoch } else { row.epoch + 1 };
         Entity::update_many()
             .col_expr(Column::Holder, Expr::value(holder))
             .col_expr(Column::Epoch, Expr::value(epoch))
@@ -77,13 +57,7 @@ impl Store {
     }
 
     /// Extends a lease that `holder` still has; false when it was lost.
-    pub async fn renew_lease(
-        &self,
-        name: &str,
-        holder: &str,
-        now: Millis,
-        ttl_ms: i64,
-    ) -> Result<bool> {
+    pub async fn renew_lease(&self, name: &str, holder: &str, now: Millis, ttl_ms: i64) -> Result<bool> {
         let tx = self.begin().await?;
         let done = Entity::update_many()
             .col_expr(Column::Until, Expr::value(now + ttl_ms))
@@ -110,10 +84,7 @@ impl Store {
 
     /// Who took the lease last and until when; a time in the past means that nobody has it.
     pub async fn lease_holder(&self, name: &str) -> Result<Option<(String, Millis)>> {
-        let row: Option<Model> = Entity::find()
-            .filter(self.lease_named(name))
-            .one(self.reader())
-            .await?;
+        let row: Option<Model> = Entity::find().filter(self.lease_named(name)).one(self.reader()).await?;
         Ok(row.map(|row| (row.holder, row.until)))
     }
 

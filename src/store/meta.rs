@@ -23,11 +23,7 @@ impl Store {
         };
         let tx = self.begin().await?;
         Entity::insert(row)
-            .on_conflict(
-                OnConflict::columns([Column::Tenant, Column::Key])
-                    .update_column(Column::Value)
-                    .to_owned(),
-            )
+            .on_conflict(OnConflict::columns([Column::Tenant, Column::Key]).update_column(Column::Value).to_owned())
             .exec_without_returning(&tx)
             .await?;
         Ok(tx.commit().await?)

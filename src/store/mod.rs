@@ -34,13 +34,10 @@ pub(crate) mod tables;
 
 use std::sync::Arc;
 
-use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
-};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
 
-pub(crate) use budget::{AccountTx, Grant, SpentKey, Tally, Window};
 pub use budget::Spent;
+pub(crate) use budget::{AccountTx, Grant, SpentKey, Tally, Window};
 pub use conflict::{Conflict, ConflictFilter, ConflictState, NewConflict};
 pub use counterpart_connectors::Millis;
 pub use entity::Entity;

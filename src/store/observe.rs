@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::record::MAX_MERGES;
 use super::sequence::{Sequence, draw};
@@ -74,12 +72,7 @@ impl Store {
         now: Millis,
     ) -> Result<PageOutcome> {
         let tx = self.begin().await?;
-        let place = Place {
-            store: self,
-            connection,
-            stream,
-            now,
-        };
+        let place = Place { store: self, connection, stream, now };
         let seen = place.take_in(&tx, rows, Then::Reconcile).await?;
         let ids: BTreeSet<i64> = seen.ids.values().copied().collect();
         let mut outcome = seen.outcome;
@@ -96,20 +89,9 @@ impl Store {
     }
 
     /// Takes in one record that was fetched or found, outside any scan, and returns its number.
-    pub async fn observe_one(
-        &self,
-        connection: &str,
-        stream: &str,
-        row: &Incoming,
-        now: Millis,
-    ) -> Result<i64> {
+    pub async fn observe_one(&self, connection: &str, stream: &str, row: &Incoming, now: Millis) -> Result<i64> {
         let tx = self.begin().await?;
-        let place = Place {
-            store: self,
-            connection,
-            stream,
-            now,
-        };
+        let place = Place { store: self, connection, stream, now };
         let id = place.take_in_one(&tx, row, Then::Reconcile).await?;
         tx.commit().await?;
         Ok(id)
@@ -169,39 +151,20 @@ impl Known {
 
 impl Place<'_> {
     /// Takes in one row and returns its record's number.
-    pub async fn take_in_one<C: ConnectionTrait>(
-        &self,
-        tx: &C,
-        row: &Incoming,
-        then: Then,
-    ) -> Result<i64> {
+    pub async fn take_in_one<C: ConnectionTrait>(&self, tx: &C, row: &Incoming, then: Then) -> Result<i64> {
         let seen = self.take_in(tx, std::slice::from_ref(row), then).await?;
         if let Some(&id) = seen.ids.get(row.external_id.as_str()) {
             return Ok(id);
         }
         // A merged record whose survivor was never seen: the old number is all there is.
-        let old = self
-            .store
-            .find(tx, self.connection, self.stream, &row.external_id)
-            .await?;
-        old.map(|old| old.id).ok_or(super::StoreError::NotFound {
-            what: "record",
-            id: row.external_id.clone(),
-        })
+        let old = self.store.find(tx, self.connection, self.stream, &row.external_id).await?;
+        old.map(|old| old.id).ok_or(super::StoreError::NotFound { what: "record", id: row.external_id.clone() })
     }
 
-    async fn take_in<'r, C: ConnectionTrait>(
-        &self,
-        tx: &C,
-        rows: &'r [Incoming],
-        then: Then,
-    ) -> Result<Seen<'r>> {
+    async fn take_in<'r, C: ConnectionTrait>(&self, tx: &C, rows: &'r [Incoming], then: Then) -> Result<Seen<'r>> {
         let rows = last_of_each(rows);
         let known = self.known(tx, &rows).await?;
-        let mut seen = Seen {
-            ids: BTreeMap::new(),
-            outcome: PageOutcome::default(),
-        };
+        let mut seen = Seen { ids: BTreeMap::new(), outcome: PageOutcome::default() };
         let (mut new, mut changed) = (Vec::new(), Vec::new());
         for row in rows {
             let Some(known) = known.get(row.external_id.as_str()) else {
@@ -246,21 +209,9 @@ impl Place<'_> {
         Ok(seen)
     }
 
-    async fn known<C: ConnectionTrait>(
-        &self,
-        tx: &C,
-        rows: &[&Incoming],
-    ) -> Result<BTreeMap<String, Known>> {
+    async fn known<C: ConnectionTrait>(&self, tx: &C, rows: &[&Incoming]) -> Result<BTreeMap<String, Known>> {
         use record::Column;
-        type Row = (
-            String,
-            i64,
-            String,
-            RecordState,
-            i32,
-            Option<String>,
-            Option<String>,
-        );
+        type Row = (String, i64, String, RecordState, i32, Option<String>, Option<String>);
         let mut known = BTreeMap::new();
         for part in rows.chunks(BATCH) {
             let found: Vec<Row> = record::Entity::find()
@@ -277,22 +228,12 @@ impl Place<'_> {
                 .filter(Column::Tenant.eq(self.store.tenant()))
                 .filter(Column::Connection.eq(self.connection))
                 .filter(Column::Stream.eq(self.stream))
-                .filter(
-                    Column::ExternalId.is_in(part.iter().map(|row| row.external_id.as_str())),
-                )
+                .filter(Column::ExternalId.is_in(part.iter().map(|row| row.external_id.as_str())))
                 .into_tuple()
                 .all(tx)
                 .await?;
-            for (external_id, id, fingerprint, state, missing_scans, version, merged_into) in found
-            {
-                let row = Known {
-                    id,
-                    fingerprint,
-                    state,
-                    missing_scans,
-                    version,
-                    merged_into,
-                };
+            for (external_id, id, fingerprint, state, missing_scans, version, merged_into) in found {
+                let row = Known { id, fingerprint, state, missing_scans, version, merged_into };
                 known.insert(external_id, row);
             }
         }
@@ -304,10 +245,7 @@ impl Place<'_> {
         let mut next = merged.merged_into.clone();
         for _ in 0..MAX_MERGES {
             let Some(external_id) = next else { break };
-            let row = self
-                .store
-                .find(tx, self.connection, self.stream, &external_id)
-                .await?;
+            let row = self.store.find(tx, self.connection, self.stream, &external_id).await?;
             match row {
                 Some(row) if row.state == RecordState::Merged => next = row.merged_into,
                 Some(row) => return Ok(Some(row.id)),
@@ -317,12 +255,7 @@ impl Place<'_> {
         Ok(None)
     }
 
-    async fn insert<C: ConnectionTrait>(
-        &self,
-        tx: &C,
-        rows: &[(i64, &Incoming)],
-        then: Then,
-    ) -> Result<()> {
+    async fn insert<C: ConnectionTrait>(&self, tx: &C, rows: &[(i64, &Incoming)], then: Then) -> Result<()> {
         let revision = match then {
             Then::Reconcile => Some(draw(tx, Sequence::Revision, 1).await?),
             Then::Rest => None,
@@ -337,9 +270,7 @@ impl Place<'_> {
                 }
                 narrow
             });
-            record::Entity::insert_many(narrow)
-                .exec_without_returning(tx)
-                .await?;
+            record::Entity::insert_many(narrow).exec_without_returning(tx).await?;
             body::Entity::insert_many(part.iter().map(|(id, row)| self.body(*id, row)))
                 .exec_without_returning(tx)
                 .await?;
@@ -347,12 +278,7 @@ impl Place<'_> {
         Ok(())
     }
 
-    async fn update<C: ConnectionTrait>(
-        &self,
-        tx: &C,
-        rows: &[(i64, Effect, &Incoming)],
-        then: Then,
-    ) -> Result<()> {
+    async fn update<C: ConnectionTrait>(&self, tx: &C, rows: &[(i64, Effect, &Incoming)], then: Then) -> Result<()> {
         use record::Column;
         for effect in [Effect::Change, Effect::Refresh] {
             let rows: Vec<_> = rows.iter().filter(|row| row.1 == effect).collect();
@@ -360,9 +286,7 @@ impl Place<'_> {
                 continue;
             }
             let revision = match (effect, then) {
-                (Effect::Change, Then::Reconcile) => {
-                    Some(draw(tx, Sequence::Revision, 1).await?)
-                }
+                (Effect::Change, Then::Reconcile) => Some(draw(tx, Sequence::Revision, 1).await?),
                 _ => None,
             };
             let mut on_conflict = OnConflict::column(Column::Id);
@@ -379,16 +303,10 @@ impl Place<'_> {
             }
             for part in rows.chunks(BATCH) {
                 let narrow = part.iter().map(|(id, _, row)| self.narrow(*id, row, revision));
-                record::Entity::insert_many(narrow)
-                    .on_conflict(on_conflict.clone())
-                    .exec_without_returning(tx)
-                    .await?;
+                record::Entity::insert_many(narrow).on_conflict(on_conflict.clone()).exec_without_returning(tx).await?;
                 // What a tombstone carries is not what the record said.
-                let bodies: Vec<_> = part
-                    .iter()
-                    .filter(|(_, _, row)| !row.deleted)
-                    .map(|(id, _, row)| self.body(*id, row))
-                    .collect();
+                let bodies: Vec<_> =
+                    part.iter().filter(|(_, _, row)| !row.deleted).map(|(id, _, row)| self.body(*id, row)).collect();
                 if bodies.is_empty() {
                     continue;
                 }
@@ -413,11 +331,7 @@ impl Place<'_> {
             connection: Set(self.connection.to_owned()),
             stream: Set(self.stream.to_owned()),
             external_id: Set(row.external_id.clone()),
-            state: Set(if row.deleted {
-                RecordState::Missing
-            } else {
-                RecordState::Live
-            }),
+            state: Set(if row.deleted { RecordState::Missing } else { RecordState::Live }),
             dirty: Set(revision.is_some()),
             revision: Set(revision.unwrap_or_default()),
             missing_scans: Set(if row.deleted { ENOUGH_SCANS } else { 0 }),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counterpart_migrations::Migrator;
-use sea_orm::sqlx::{Connection, PgConnection};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{Connection, PgConnection};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, EntityTrait};
 use sea_orm_migration::{MigratorTrait, seaql_migrations};
 
@@ -44,27 +44,19 @@ impl Store {
     /// Opens the store, creating the database file if needed; does not migrate.
     pub async fn open(options: &StoreOptions) -> Result<Store> {
         let url = options.url.trim();
-        let (writer, reader) = if let Some(rest) = url
-            .strip_prefix("postgres://")
-            .or_else(|| url.strip_prefix("postgresql://"))
-        {
-            let pool = open_postgres(rest).await?;
-            (pool.clone(), pool)
-        } else if url.starts_with("sqlite:") {
-            open_sqlite(url).await?
-        } else {
-            return Err(StoreError::BadUrl {
-                url: without_password(url),
-                why: "it must begin with sqlite: or postgres://".into(),
-            });
-        };
-        Ok(Store {
-            inner: Arc::new(Inner {
-                tenant: options.tenant.clone(),
-                writer,
-                reader,
-            }),
-        })
+        let (writer, reader) =
+            if let Some(rest) = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://")) {
+                let pool = open_postgres(rest).await?;
+                (pool.clone(), pool)
+            } else if url.starts_with("sqlite:") {
+                open_sqlite(url).await?
+            } else {
+                return Err(StoreError::BadUrl {
+                    url: without_password(url),
+                    why: "it must begin with sqlite: or postgres://".into(),
+                });
+            };
+        Ok(Store { inner: Arc::new(Inner { tenant: options.tenant.clone(), writer, reader }) })
     }
 
     /// Applies all missing migrations and returns their names.
@@ -100,11 +92,7 @@ impl Store {
     pub async fn require_schema(&self) -> Result<()> {
         let state = self.schema().await?;
         refuse_newer(&state)?;
-        if state.pending.is_empty() {
-            Ok(())
-        } else {
-            Err(StoreError::NotMigrated)
-        }
+        if state.pending.is_empty() { Ok(()) } else { Err(StoreError::NotMigrated) }
     }
 }
 
@@ -117,18 +105,11 @@ async fn compare<C: sea_orm::ConnectionTrait>(db: &C) -> Result<SchemaState> {
         },
     };
     let known = counterpart_migrations::names();
-    Ok(SchemaState {
-        pending: missing(&known, &applied),
-        newer: missing(&applied, &known),
-    })
+    Ok(SchemaState { pending: missing(&known, &applied), newer: missing(&applied, &known) })
 }
 
 fn missing(from: &[String], other: &[String]) -> Vec<String> {
-    let mut names: Vec<String> = from
-        .iter()
-        .filter(|name| !other.contains(name))
-        .cloned()
-        .collect();
+    let mut names: Vec<String> = from.iter().filter(|name| !other.contains(name)).cloned().collect();
     names.sort();
     names
 }
@@ -146,27 +127,18 @@ fn refuse_newer(state: &SchemaState) -> Result<()> {
 async fn open_postgres(rest: &str) -> Result<DatabaseConnection> {
     let url = format!("postgres://{rest}");
     // A pool tries again until its patience ends; a wrong address or password should be told at once.
-    let probe = PgConnection::connect(&url).await.map_err(|error| StoreError::Refused {
-        url: without_password(&url),
-        why: error.to_string(),
-    })?;
+    let probe = PgConnection::connect(&url)
+        .await
+        .map_err(|error| StoreError::Refused { url: without_password(&url), why: error.to_string() })?;
     let _ = probe.close().await;
     let mut options = ConnectOptions::new(url.clone());
-    options
-        .max_connections(POOL_SIZE)
-        .acquire_timeout(POOL)
-        .sqlx_logging(false)
-        .set_application_name("counterpart");
-    Database::connect(options)
-        .await
-        .map_err(|error| refused(&url, &error))
+    options.max_connections(POOL_SIZE).acquire_timeout(POOL).sqlx_logging(false).set_application_name("counterpart");
+    Database::connect(options).await.map_err(|error| refused(&url, &error))
 }
 
 async fn open_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnection)> {
-    let parsed: SqliteConnectOptions = url.parse().map_err(|error| StoreError::BadUrl {
-        url: url.to_owned(),
-        why: format!("{error}"),
-    })?;
+    let parsed: SqliteConnectOptions =
+        url.parse().map_err(|error| StoreError::BadUrl { url: url.to_owned(), why: format!("{error}") })?;
     if url.contains(":memory:") || url.contains("mode=memory") {
         let only = connect_sqlite(url, 1, SqliteUse::Write).await?;
         return Ok((only.clone(), only));
@@ -181,39 +153,25 @@ async fn open_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnectio
 fn inspect_file(path: &Path, url: &str) -> Result<()> {
     const MAGIC: &[u8] = b"SQLite format 3\0";
     if path.as_os_str().is_empty() {
-        return Err(StoreError::BadUrl {
-            url: url.to_owned(),
-            why: "it names no file".into(),
-        });
+        return Err(StoreError::BadUrl { url: url.to_owned(), why: "it names no file".into() });
     }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
         && !folder.is_dir()
     {
-        return Err(StoreError::NoDirectory {
-            folder: folder.display().to_string(),
-        });
+        return Err(StoreError::NoDirectory { folder: folder.display().to_string() });
     }
-    let refused = |error: std::io::Error| StoreError::Refused {
-        url: url.to_owned(),
-        why: error.to_string(),
-    };
+    let refused = |error: std::io::Error| StoreError::Refused { url: url.to_owned(), why: error.to_string() };
     let mut file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(refused(error)),
     };
     let mut head = Vec::new();
-    std::io::Read::read_to_end(
-        &mut std::io::Read::take(&mut file, MAGIC.len() as u64),
-        &mut head,
-    )
-    .map_err(refused)?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(&mut file, MAGIC.len() as u64), &mut head).map_err(refused)?;
     if head.is_empty() || head == MAGIC {
         return Ok(());
     }
-    Err(StoreError::NotADatabase {
-        path: path.display().to_string(),
-    })
+    Err(StoreError::NotADatabase { path: path.display().to_string() })
 }
 
 /// What a SQLite connection is for.
@@ -246,23 +204,16 @@ async fn connect_sqlite(url: &str, size: u32, usage: SqliteUse) -> Result<Databa
                 SqliteUse::Write => options,
             }
         });
-    Database::connect(options)
-        .await
-        .map_err(|error| refused(url, &error))
+    Database::connect(options).await.map_err(|error| refused(url, &error))
 }
 
 fn refused(url: &str, error: &DbErr) -> StoreError {
     // 26: SQLITE_NOTADB, a file that has the right first bytes and nothing else of a database.
     if database_code(error).as_deref() == Some("26") {
-        return StoreError::NotADatabase {
-            path: url.to_owned(),
-        };
+        return StoreError::NotADatabase { path: url.to_owned() };
     }
     match StoreError::from(error.clone()) {
-        StoreError::Db(cause) => StoreError::Refused {
-            url: without_password(url),
-            why: cause.to_string(),
-        },
+        StoreError::Db(cause) => StoreError::Refused { url: without_password(url), why: cause.to_string() },
         other => other,
     }
 }
@@ -288,10 +239,7 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown() {
-        assert_eq!(
-            without_password("postgres://ann:s3:cr@t@db.example/x"),
-            "postgres://ann@db.example/x"
-        );
+        assert_eq!(without_password("postgres://ann:s3:cr@t@db.example/x"), "postgres://ann@db.example/x");
         assert_eq!(without_password("sqlite://x.db"), "sqlite://x.db");
     }
 }

@@ -9,8 +9,8 @@ use counterpart_core::field::Slot;
 use counterpart_core::plan::{Action, Operation};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter,
-    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait, Select,
 };
 use serde_json::Value;
 
@@ -43,20 +43,12 @@ pub enum OpState {
 impl OpState {
     /// Whether something still has to happen.
     pub fn is_open(self) -> bool {
-        matches!(
-            self,
-            OpState::Planned | OpState::Pending | OpState::Sending | OpState::Unknown
-        )
+        matches!(self, OpState::Planned | OpState::Pending | OpState::Sending | OpState::Unknown)
     }
 }
 
 /// Open states, for queries.
-const OPEN: [OpState; 4] = [
-    OpState::Planned,
-    OpState::Pending,
-    OpState::Sending,
-    OpState::Unknown,
-];
+const OPEN: [OpState; 4] = [OpState::Planned, OpState::Pending, OpState::Sending, OpState::Unknown];
 
 /// An operation that reconciling wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,20 +140,12 @@ impl Store {
                 .and(Column::State.is_in([OpState::Planned, OpState::Pending]))
         };
         let tx = self.begin().await?;
-        let entities = Entity::find()
-            .select_only()
-            .column(Column::EntityId)
-            .filter(unsent());
+        let entities = Entity::find().select_only().column(Column::EntityId).filter(unsent());
         let records = link::Entity::find()
             .select_only()
             .column(link::Column::RecordId)
             .filter(link::Column::EntityId.in_subquery(entities.into_query()));
-        mark_dirty_where(
-            &tx,
-            self.tenant(),
-            record::Column::Id.in_subquery(records.into_query()),
-        )
-        .await?;
+        mark_dirty_where(&tx, self.tenant(), record::Column::Id.in_subquery(records.into_query())).await?;
         let done = Entity::delete_many().filter(unsent()).exec(&tx).await?;
         tx.commit().await?;
         Ok(done.rows_affected)
@@ -187,12 +171,7 @@ impl Store {
     }
 
     /// The next operations of a run to send to a connection, most urgent first.
-    pub async fn next_ops(
-        &self,
-        run_id: i64,
-        connection: &str,
-        limit: u64,
-    ) -> Result<Vec<OutboxRow>> {
+    pub async fn next_ops(&self, run_id: i64, connection: &str, limit: u64) -> Result<Vec<OutboxRow>> {
         let found = Entity::find()
             .filter(Column::RunId.eq(run_id))
             .filter(Column::Connection.eq(connection))
@@ -252,12 +231,7 @@ impl Store {
     }
 
     /// Operations of a run by id, the next page after `after`.
-    pub async fn ops(
-        &self,
-        run_id: i64,
-        after: Option<&str>,
-        limit: u64,
-    ) -> Result<Vec<OutboxRow>> {
+    pub async fn ops(&self, run_id: i64, after: Option<&str>, limit: u64) -> Result<Vec<OutboxRow>> {
         let found = Entity::find()
             .filter(Column::RunId.eq(run_id))
             .filter(Column::Id.gt(after.unwrap_or_default()))
@@ -270,12 +244,7 @@ impl Store {
     pub async fn op_counts(&self, run_id: i64) -> Result<Vec<OpCount>> {
         let rows: Vec<(String, String, String, OpState, i64, i64, i64)> = Entity::find()
             .select_only()
-            .columns([
-                Column::Sync,
-                Column::Connection,
-                Column::Action,
-                Column::State,
-            ])
+            .columns([Column::Sync, Column::Connection, Column::Action, Column::State])
             .column_as(Column::Id.count(), "n")
             .column_as(Column::Cost.sum(), "cost")
             .column_as(Column::Cleared.sum(), "cleared")
@@ -332,10 +301,7 @@ impl Store {
     }
 
     async fn rows(&self, found: Select<Entity>) -> Result<Vec<OutboxRow>> {
-        let rows = found
-            .filter(Column::Tenant.eq(self.tenant()))
-            .all(self.reader())
-            .await?;
+        let rows = found.filter(Column::Tenant.eq(self.tenant())).all(self.reader()).await?;
         rows.into_iter().map(OutboxRow::try_from).collect()
     }
 }
@@ -343,26 +309,14 @@ impl Store {
 /// Adds operations inside the caller's transaction.
 ///
 /// One that the run has given up on already is planned again; one that waits or is done stays as it is.
-pub async fn insert<C: ConnectionTrait>(
-    tx: &C,
-    tenant: &str,
-    operations: &[PlannedOp],
-    now: Millis,
-) -> Result<()> {
-    let operations: BTreeMap<String, &PlannedOp> = operations
-        .iter()
-        .map(|planned| (format!("{}-{}", planned.run_id, planned.op.id), planned))
-        .collect();
+pub async fn insert<C: ConnectionTrait>(tx: &C, tenant: &str, operations: &[PlannedOp], now: Millis) -> Result<()> {
+    let operations: BTreeMap<String, &PlannedOp> =
+        operations.iter().map(|planned| (format!("{}-{}", planned.run_id, planned.op.id), planned)).collect();
     let operations: Vec<_> = operations.into_iter().collect();
     let given_up = [OpState::Dropped, OpState::Refused, OpState::Unknown];
     let mut again = OnConflict::columns([Column::Tenant, Column::Id]);
     again
-        .update_columns([
-            Column::State,
-            Column::Error,
-            Column::NotBefore,
-            Column::UpdatedAt,
-        ])
+        .update_columns([Column::State, Column::Error, Column::NotBefore, Column::UpdatedAt])
         .action_and_where(Expr::col((Entity, Column::State)).is_in(given_up));
     for part in operations.chunks(BATCH) {
         let rows = part.iter().map(|(id, planned)| ActiveModel {
@@ -386,10 +340,7 @@ pub async fn insert<C: ConnectionTrait>(
             op: Set(to_text(&planned.op)),
             answer: Set(None),
         });
-        Entity::insert_many(rows)
-            .on_conflict(again.clone())
-            .exec_without_returning(tx)
-            .await?;
+        Entity::insert_many(rows).on_conflict(again.clone()).exec_without_returning(tx).await?;
     }
     Ok(())
 }
@@ -412,10 +363,7 @@ pub async fn find<C: ConnectionTrait>(tx: &C, tenant: &str, id: &str) -> Result<
     Entity::find_by_id((tenant.to_owned(), id.to_owned()))
         .one(tx)
         .await?
-        .ok_or_else(|| StoreError::NotFound {
-            what: "operation",
-            id: id.to_owned(),
-        })
+        .ok_or_else(|| StoreError::NotFound { what: "operation", id: id.to_owned() })
 }
 
 /// Sets where an operation stands inside the caller's transaction.
@@ -440,9 +388,7 @@ pub async fn settle<C: ConnectionTrait>(
 
 /// The one row with this key.
 pub fn row_named(row: &Model) -> Expr {
-    Column::Tenant
-        .eq(row.tenant.as_str())
-        .and(Column::Id.eq(row.id.as_str()))
+    Column::Tenant.eq(row.tenant.as_str()).and(Column::Id.eq(row.id.as_str()))
 }
 
 impl TryFrom<Model> for OutboxRow {

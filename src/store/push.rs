@@ -2,19 +2,15 @@
 
 use counterpart_core::merge::Agreed;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{
-    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter,
-};
+use sea_orm::{ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use serde_json::Value;
 
 use super::json::to_text;
 use super::observe::{Place, Then};
-use super::record::mark_dirty;
 use super::reconcile::new_or_old;
+use super::record::mark_dirty;
 use super::tables::{link, outbox as table, record};
-use super::{
-    Incoming, Millis, NewConflict, OpState, RecordState, Result, Store, conflict, outbox,
-};
+use super::{Incoming, Millis, NewConflict, OpState, RecordState, Result, Store, conflict, outbox};
 
 /// What became of a write.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,12 +50,7 @@ impl Store {
         outbox::settle(&tx, &row, state, error, result.answer.as_ref(), now).await?;
         let record = match &result.record {
             Some(incoming) => {
-                let place = Place {
-                    store: self,
-                    connection: &result.connection,
-                    stream: &result.stream,
-                    now,
-                };
+                let place = Place { store: self, connection: &result.connection, stream: &result.stream, now };
                 Some(place.take_in_one(&tx, incoming, Then::Rest).await?)
             }
             None => row.record_id,
@@ -100,13 +91,7 @@ impl Store {
         Ok(())
     }
 
-    async fn link<C: ConnectionTrait>(
-        &self,
-        tx: &C,
-        record: i64,
-        result: &OpResult,
-        now: Millis,
-    ) -> Result<()> {
+    async fn link<C: ConnectionTrait>(&self, tx: &C, record: i64, result: &OpResult, now: Millis) -> Result<()> {
         let row = link::ActiveModel {
             record_id: Set(record),
             tenant: Set(self.tenant().to_owned()),
@@ -116,8 +101,8 @@ impl Store {
             agreed: Set(result.agreed.as_ref().map(to_text)),
             apart: NotSet,
         };
-        let since = Expr::col((link::Entity, link::Column::LinkedAt))
-            .if_null(Expr::col(("excluded", link::Column::LinkedAt)));
+        let since =
+            Expr::col((link::Entity, link::Column::LinkedAt)).if_null(Expr::col(("excluded", link::Column::LinkedAt)));
         link::Entity::insert(row)
             .on_conflict(
                 OnConflict::column(link::Column::RecordId)

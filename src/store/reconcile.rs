@@ -10,10 +10,7 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, Query
 use super::json::to_text;
 use super::record::mark_dirty;
 use super::tables::{link, record};
-use super::{
-    BATCH, Entity, Millis, NewConflict, PlannedOp, RecordState, Result, Store, conflict, entity,
-    outbox,
-};
+use super::{BATCH, Entity, Millis, NewConflict, PlannedOp, RecordState, Result, Store, conflict, entity, outbox};
 
 /// Everything that reconciling some people changes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,19 +54,12 @@ pub struct RecordUpdate {
 impl RecordUpdate {
     /// Nothing more is to be done about this record.
     pub fn settled(id: i64) -> Self {
-        RecordUpdate {
-            id,
-            ..RecordUpdate::default()
-        }
+        RecordUpdate { id, ..RecordUpdate::default() }
     }
 
     /// This record is to be looked at again.
     pub fn due(id: i64) -> Self {
-        RecordUpdate {
-            id,
-            dirty: true,
-            ..RecordUpdate::default()
-        }
+        RecordUpdate { id, dirty: true, ..RecordUpdate::default() }
     }
 
     fn links(&self) -> bool {
@@ -99,26 +89,15 @@ impl Store {
 }
 
 fn last_of_each(updates: &[RecordUpdate]) -> Vec<&RecordUpdate> {
-    let by_id: BTreeMap<i64, &RecordUpdate> =
-        updates.iter().map(|update| (update.id, update)).collect();
+    let by_id: BTreeMap<i64, &RecordUpdate> = updates.iter().map(|update| (update.id, update)).collect();
     by_id.into_values().collect()
 }
 
-async fn save_links<C: ConnectionTrait>(
-    tx: &C,
-    tenant: &str,
-    updates: &[&RecordUpdate],
-) -> Result<()> {
+async fn save_links<C: ConnectionTrait>(tx: &C, tenant: &str, updates: &[&RecordUpdate]) -> Result<()> {
     use link::Column;
     let updates: Vec<_> = updates.iter().filter(|update| update.links()).collect();
     let mut on_conflict = OnConflict::column(Column::RecordId);
-    for column in [
-        Column::EntityId,
-        Column::LinkedAt,
-        Column::Evidence,
-        Column::Agreed,
-        Column::Apart,
-    ] {
+    for column in [Column::EntityId, Column::LinkedAt, Column::Evidence, Column::Agreed, Column::Apart] {
         on_conflict.value(column, new_or_old(column));
     }
     for part in updates.chunks(BATCH) {
@@ -131,10 +110,7 @@ async fn save_links<C: ConnectionTrait>(
             agreed: Set(update.agreed.as_ref().map(to_text)),
             apart: Set(update.apart.as_ref().map(to_text)),
         });
-        link::Entity::insert_many(rows)
-            .on_conflict(on_conflict.clone())
-            .exec_without_returning(tx)
-            .await?;
+        link::Entity::insert_many(rows).on_conflict(on_conflict.clone()).exec_without_returning(tx).await?;
     }
     Ok(())
 }
@@ -144,11 +120,7 @@ pub(super) fn new_or_old(column: link::Column) -> Expr {
     Expr::col(("excluded", column)).if_null(Expr::col((link::Entity, column)))
 }
 
-async fn save_states<C: ConnectionTrait>(
-    tx: &C,
-    tenant: &str,
-    updates: &[&RecordUpdate],
-) -> Result<()> {
+async fn save_states<C: ConnectionTrait>(tx: &C, tenant: &str, updates: &[&RecordUpdate]) -> Result<()> {
     let mut by_state: BTreeMap<RecordState, Vec<i64>> = BTreeMap::new();
     for update in updates {
         if let Some(state) = update.state {

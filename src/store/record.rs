@@ -7,8 +7,8 @@ use counterpart_core::identity::Evidence;
 use counterpart_core::merge::Agreed;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
-    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, DeriveActiveEnum,
-    EntityTrait, EnumIter, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde_json::Value;
 
@@ -121,10 +121,7 @@ impl Store {
 
     /// How many records of a stream wait for reconciling.
     pub async fn count_dirty(&self, stream: &str, connections: &[String]) -> Result<u64> {
-        Ok(self
-            .dirty(stream, connections)
-            .count(self.reader())
-            .await?)
+        Ok(self.dirty(stream, connections).count(self.reader()).await?)
     }
 
     fn dirty(&self, stream: &str, connections: &[String]) -> sea_orm::Select<record::Entity> {
@@ -142,12 +139,7 @@ impl Store {
     }
 
     /// The record a vendor's id stands for today: one that was merged is followed to the survivor.
-    pub async fn record(
-        &self,
-        connection: &str,
-        stream: &str,
-        external_id: &str,
-    ) -> Result<Option<Record>> {
+    pub async fn record(&self, connection: &str, stream: &str, external_id: &str) -> Result<Option<Record>> {
         let db = self.reader();
         let mut external_id = external_id.to_owned();
         for _ in 0..MAX_MERGES {
@@ -199,12 +191,7 @@ impl Store {
     }
 
     /// How many records of a stream were absent from at least so many complete scans in a row.
-    pub async fn count_missing(
-        &self,
-        connection: &str,
-        stream: &str,
-        min_scans: i32,
-    ) -> Result<u64> {
+    pub async fn count_missing(&self, connection: &str, stream: &str, min_scans: i32) -> Result<u64> {
         Ok(record::Entity::find()
             .filter(record::Column::Tenant.eq(self.tenant()))
             .filter(record::Column::Connection.eq(connection))
@@ -247,15 +234,10 @@ impl Store {
             .filter(link::Column::EntityId.is_not_null());
         counts.unlinked = of_stream()
             .filter(record::Column::State.eq(RecordState::Live))
-            .filter(
-                record::Column::Id.not_in_subquery(sea_orm::QueryTrait::into_query(linked)),
-            )
+            .filter(record::Column::Id.not_in_subquery(sea_orm::QueryTrait::into_query(linked)))
             .count(self.reader())
             .await?;
-        counts.dirty = self
-            .dirty(stream, &[connection.to_owned()])
-            .count(self.reader())
-            .await?;
+        counts.dirty = self.dirty(stream, &[connection.to_owned()]).count(self.reader()).await?;
         Ok(counts)
     }
 
@@ -286,10 +268,7 @@ impl Store {
             .filter(record::Column::Id.eq(old.id))
             .exec(&tx)
             .await?;
-        record_key::Entity::delete_many()
-            .filter(record_key::Column::RecordId.eq(old.id))
-            .exec(&tx)
-            .await?;
+        record_key::Entity::delete_many().filter(record_key::Column::RecordId.eq(old.id)).exec(&tx).await?;
         if let Some(survivor) = self.find(&tx, connection, stream, new_id).await? {
             self.inherit_link(&tx, old.id, survivor.id).await?;
             mark_dirty(&tx, self.tenant(), &[survivor.id]).await?;
@@ -310,10 +289,8 @@ impl Store {
             agreed: NotSet,
             apart: NotSet,
         };
-        let keep_own = |column: link::Column| {
-            Expr::col((link::Entity, column))
-                .if_null(Expr::col(("excluded", column)))
-        };
+        let keep_own =
+            |column: link::Column| Expr::col((link::Entity, column)).if_null(Expr::col(("excluded", column)));
         link::Entity::insert(row)
             .on_conflict(
                 OnConflict::column(link::Column::RecordId)
@@ -340,11 +317,7 @@ pub async fn mark_dirty<C: ConnectionTrait>(tx: &C, tenant: &str, ids: &[i64]) -
 }
 
 /// Makes the records that meet a condition wait for reconciling.
-pub async fn mark_dirty_where<C: ConnectionTrait>(
-    tx: &C,
-    tenant: &str,
-    condition: Expr,
-) -> Result<()> {
+pub async fn mark_dirty_where<C: ConnectionTrait>(tx: &C, tenant: &str, condition: Expr) -> Result<()> {
     let revision = draw(tx, Sequence::Revision, 1).await?;
     record::Entity::update_many()
         .col_expr(record::Column::Dirty, Expr::value(true))
@@ -369,18 +342,10 @@ pub async fn load<C: ConnectionTrait>(db: &C, tenant: &str, ids: &[i64]) -> Resu
             .order_by_asc(record::Column::Id)
             .all(db)
             .await?;
-        let bodies = body::Entity::find()
-            .filter(body::Column::RecordId.is_in(part.iter().copied()))
-            .all(db)
-            .await?;
-        let links = link::Entity::find()
-            .filter(link::Column::RecordId.is_in(part.iter().copied()))
-            .all(db)
-            .await?;
-        let mut bodies: BTreeMap<i64, body::Model> =
-            bodies.into_iter().map(|row| (row.record_id, row)).collect();
-        let mut links: BTreeMap<i64, link::Model> =
-            links.into_iter().map(|row| (row.record_id, row)).collect();
+        let bodies = body::Entity::find().filter(body::Column::RecordId.is_in(part.iter().copied())).all(db).await?;
+        let links = link::Entity::find().filter(link::Column::RecordId.is_in(part.iter().copied())).all(db).await?;
+        let mut bodies: BTreeMap<i64, body::Model> = bodies.into_iter().map(|row| (row.record_id, row)).collect();
+        let mut links: BTreeMap<i64, link::Model> = links.into_iter().map(|row| (row.record_id, row)).collect();
         for row in narrow {
             let (body, link) = (bodies.remove(&row.id), links.remove(&row.id));
             records.push(assemble(row, body, link)?);
@@ -389,28 +354,18 @@ pub async fn load<C: ConnectionTrait>(db: &C, tenant: &str, ids: &[i64]) -> Resu
     Ok(records)
 }
 
-fn assemble(
-    row: record::Model,
-    body: Option<body::Model>,
-    link: Option<link::Model>,
-) -> Result<Record> {
+fn assemble(row: record::Model, body: Option<body::Model>, link: Option<link::Model>) -> Result<Record> {
     let id = row.id.to_string();
     let Some(body) = body else {
-        return Err(StoreError::Corrupt {
-            what: "record",
-            id,
-            why: "its body is missing".into(),
-        });
+        return Err(StoreError::Corrupt { what: "record", id, why: "its body is missing".into() });
     };
     let link = link.as_ref();
     Ok(Record {
         fields: from_text("record", &id, &body.fields)?,
         remote: from_text("record", &id, &body.remote)?,
-        agreed: from_optional("record", &id, link.and_then(|link| link.agreed.as_deref()))?
-            .unwrap_or_default(),
+        agreed: from_optional("record", &id, link.and_then(|link| link.agreed.as_deref()))?.unwrap_or_default(),
         evidence: from_optional("record", &id, link.and_then(|link| link.evidence.as_deref()))?,
-        apart: from_optional("record", &id, link.and_then(|link| link.apart.as_deref()))?
-            .unwrap_or_default(),
+        apart: from_optional("record", &id, link.and_then(|link| link.apart.as_deref()))?.unwrap_or_default(),
         entity_id: link.and_then(|link| link.entity_id),
         linked_at: link.and_then(|link| link.linked_at),
         id: row.id,

@@ -1,10 +1,7 @@
 //! Runs: one row per execution of the engine.
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
-};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::Value;
 
 use super::json::{from_optional, from_text, to_text};
@@ -38,13 +35,7 @@ const DIED: &str = "failed";
 
 impl Store {
     /// Records the begin of a run and returns its number.
-    pub async fn start_run(
-        &self,
-        kind: &str,
-        syncs: &[String],
-        config_hash: &str,
-        now: Millis,
-    ) -> Result<i64> {
+    pub async fn start_run(&self, kind: &str, syncs: &[String], config_hash: &str, now: Millis) -> Result<i64> {
         let tx = self.begin().await?;
         let id = draw(&tx, Sequence::Run, 1).await?;
         let row = ActiveModel {
@@ -64,13 +55,7 @@ impl Store {
     }
 
     /// Records how a run ended.
-    pub async fn finish_run(
-        &self,
-        id: i64,
-        verdict: &str,
-        summary: &Value,
-        now: Millis,
-    ) -> Result<()> {
+    pub async fn finish_run(&self, id: i64, verdict: &str, summary: &Value, now: Millis) -> Result<()> {
         let tx = self.begin().await?;
         Entity::update_many()
             .col_expr(Column::FinishedAt, Expr::value(now))
@@ -127,10 +112,7 @@ impl Store {
 
     /// One run.
     pub async fn run(&self, id: i64) -> Result<Option<Run>> {
-        let row = Entity::find_by_id(id)
-            .filter(Column::Tenant.eq(self.tenant()))
-            .one(self.reader())
-            .await?;
+        let row = Entity::find_by_id(id).filter(Column::Tenant.eq(self.tenant())).one(self.reader()).await?;
         row.map(Run::try_from).transpose()
     }
 }

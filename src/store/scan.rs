@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait,
-    IntoActiveModel, QueryFilter, QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, IntoActiveModel, QueryFilter,
+    QuerySelect,
 };
 
 use super::sequence::{Sequence, draw};
@@ -50,13 +50,7 @@ pub struct Scan {
 
 impl Store {
     /// Begins a pass over a stream; the marks of earlier passes in the same mode are dropped.
-    pub async fn begin_scan(
-        &self,
-        connection: &str,
-        stream: &str,
-        mode: &str,
-        now: Millis,
-    ) -> Result<Scan> {
+    pub async fn begin_scan(&self, connection: &str, stream: &str, mode: &str, now: Millis) -> Result<Scan> {
         let tx = self.begin().await?;
         self.drop_marks(&tx, connection, stream, mode).await?;
         let scan = Scan {
@@ -84,10 +78,8 @@ impl Store {
 
     /// One scan.
     pub async fn scan(&self, id: i64) -> Result<Option<Scan>> {
-        let row = scan::Entity::find_by_id(id)
-            .filter(scan::Column::Tenant.eq(self.tenant()))
-            .one(self.reader())
-            .await?;
+        let row =
+            scan::Entity::find_by_id(id).filter(scan::Column::Tenant.eq(self.tenant())).one(self.reader()).await?;
         Ok(row.map(Scan::from))
     }
 
@@ -107,21 +99,12 @@ impl Store {
             .exec(tx)
             .await?;
         if done.rows_affected == 0 {
-            return Err(StoreError::NotFound {
-                what: "scan",
-                id: scan.id.to_string(),
-            });
+            return Err(StoreError::NotFound { what: "scan", id: scan.id.to_string() });
         }
         Ok(())
     }
 
-    async fn drop_marks<C: ConnectionTrait>(
-        &self,
-        tx: &C,
-        connection: &str,
-        stream: &str,
-        mode: &str,
-    ) -> Result<()> {
+    async fn drop_marks<C: ConnectionTrait>(&self, tx: &C, connection: &str, stream: &str, mode: &str) -> Result<()> {
         let earlier = scan::Entity::find()
             .select_only()
             .column(scan::Column::Id)
@@ -130,10 +113,7 @@ impl Store {
             .filter(scan::Column::Stream.eq(stream))
             .filter(scan::Column::Mode.eq(mode));
         scan_mark::Entity::delete_many()
-            .filter(
-                scan_mark::Column::ScanId
-                    .in_subquery(sea_orm::QueryTrait::into_query(earlier)),
-            )
+            .filter(scan_mark::Column::ScanId.in_subquery(sea_orm::QueryTrait::into_query(earlier)))
             .exec(tx)
             .await?;
         Ok(())
@@ -216,18 +196,13 @@ impl Marks {
     /// Whether the scan has seen this record.
     pub fn contains(&self, id: i64) -> bool {
         let (chunk, byte, bit) = position(id);
-        self.chunks
-            .get(&chunk)
-            .is_some_and(|bits| bits[byte] & bit != 0)
+        self.chunks.get(&chunk).is_some_and(|bits| bits[byte] & bit != 0)
     }
 
     /// Marks a record; true when it was not marked before.
     fn insert(&mut self, id: i64) -> bool {
         let (chunk, byte, bit) = position(id);
-        let bits = self
-            .chunks
-            .entry(chunk)
-            .or_insert_with(|| vec![0; CHUNK_BYTES]);
+        let bits = self.chunks.entry(chunk).or_insert_with(|| vec![0; CHUNK_BYTES]);
         let new = bits[byte] & bit == 0;
         bits[byte] |= bit;
         new
@@ -236,20 +211,11 @@ impl Marks {
 
 fn position(id: i64) -> (i64, usize, u8) {
     let within = id.rem_euclid(CHUNK_BITS);
-    (
-        id.div_euclid(CHUNK_BITS),
-        usize::try_from(within / 8).expect("less than a chunk"),
-        1 << (within % 8),
-    )
+    (id.div_euclid(CHUNK_BITS), usize::try_from(within / 8).expect("less than a chunk"), 1 << (within % 8))
 }
 
 /// Marks these records as seen and returns how many were not before.
-pub async fn mark<C: ConnectionTrait>(
-    tx: &C,
-    tenant: &str,
-    scan: i64,
-    ids: &BTreeSet<i64>,
-) -> Result<u64> {
+pub async fn mark<C: ConnectionTrait>(tx: &C, tenant: &str, scan: i64, ids: &BTreeSet<i64>) -> Result<u64> {
     let mut marks = Marks::read(tx, scan, ids).await?;
     let mut touched = BTreeSet::new();
     let mut first = 0;
@@ -263,12 +229,7 @@ pub async fn mark<C: ConnectionTrait>(
         .into_iter()
         .filter_map(|chunk| {
             let bits = marks.chunks.remove(&chunk)?;
-            let row = scan_mark::Model {
-                scan_id: scan,
-                chunk,
-                tenant: tenant.to_owned(),
-                bits,
-            };
+            let row = scan_mark::Model { scan_id: scan, chunk, tenant: tenant.to_owned(), bits };
             Some(row.into_active_model())
         })
         .collect();

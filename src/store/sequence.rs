@@ -1,12 +1,10 @@
 //! Row numbers: dense, chosen by the program, so that bulk inserts need no answer from the database.
 
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect,
-};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 
-use super::tables::sequence::{ActiveModel, Column, Entity};
 use super::Result;
+use super::tables::sequence::{ActiveModel, Column, Entity};
 
 /// Which numbers to draw.
 #[derive(Clone, Copy, Debug)]
@@ -41,15 +39,10 @@ impl Sequence {
 /// Draws `n` numbers inside the caller's transaction and returns the first; they come back if it fails.
 pub async fn draw<C: ConnectionTrait>(tx: &C, sequence: Sequence, n: i64) -> Result<i64> {
     let name = sequence.name();
-    let row = ActiveModel {
-        name: Set(name.to_owned()),
-        next: Set(n + 1),
-    };
+    let row = ActiveModel { name: Set(name.to_owned()), next: Set(n + 1) };
     Entity::insert(row)
         .on_conflict(
-            OnConflict::column(Column::Name)
-                .value(Column::Next, Expr::col((Entity, Column::Next)).add(n))
-                .to_owned(),
+            OnConflict::column(Column::Name).value(Column::Next, Expr::col((Entity, Column::Next)).add(n)).to_owned(),
         )
         .exec_without_returning(tx)
         .await?;

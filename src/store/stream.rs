@@ -28,11 +28,7 @@ pub struct StreamState {
 impl Store {
     /// Where the reading of a stream stands; all empty before the first pull.
     pub async fn stream_state(&self, connection: &str, stream: &str) -> Result<StreamState> {
-        let id = (
-            self.tenant().to_owned(),
-            connection.to_owned(),
-            stream.to_owned(),
-        );
+        let id = (self.tenant().to_owned(), connection.to_owned(), stream.to_owned());
         let row = Entity::find_by_id(id).one(self.reader()).await?;
         Ok(row.map_or_else(StreamState::default, |row| StreamState {
             watermark: row.watermark,
@@ -46,12 +42,7 @@ impl Store {
     }
 
     /// Stores where the reading of a stream stands.
-    pub async fn save_stream_state(
-        &self,
-        connection: &str,
-        stream: &str,
-        state: &StreamState,
-    ) -> Result<()> {
+    pub async fn save_stream_state(&self, connection: &str, stream: &str, state: &StreamState) -> Result<()> {
         let tx = self.begin().await?;
         save(&tx, self.tenant(), connection, stream, state).await?;
         Ok(tx.commit().await?)
@@ -80,11 +71,7 @@ pub async fn save<C: ConnectionTrait>(
     };
     let key = [Column::Tenant, Column::Connection, Column::Stream];
     Entity::insert(row)
-        .on_conflict(
-            OnConflict::columns(key)
-                .update_columns(Column::iter().skip(key.len()))
-                .to_owned(),
-        )
+        .on_conflict(OnConflict::columns(key).update_columns(Column::iter().skip(key.len())).to_owned())
         .exec_without_returning(tx)
         .await?;
     Ok(())

@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::observe::ENOUGH_SCANS;
 use super::scan::Marks;
@@ -28,10 +26,7 @@ impl Store {
             .filter(scan::Column::Tenant.eq(self.tenant()))
             .one(&tx)
             .await?
-            .ok_or_else(|| StoreError::NotFound {
-                what: "scan",
-                id: scan_id.to_string(),
-            })?;
+            .ok_or_else(|| StoreError::NotFound { what: "scan", id: scan_id.to_string() })?;
         if scan.swept {
             return Ok((0, 0));
         }
@@ -50,17 +45,11 @@ impl Store {
         }
         scan::Entity::update_many()
             .col_expr(scan::Column::Swept, Expr::value(true))
-            .col_expr(
-                scan::Column::FinishedAt,
-                Expr::value(scan.finished_at.unwrap_or(now)),
-            )
+            .col_expr(scan::Column::FinishedAt, Expr::value(scan.finished_at.unwrap_or(now)))
             .filter(scan::Column::Id.eq(scan_id))
             .exec(&tx)
             .await?;
-        scan_mark::Entity::delete_many()
-            .filter(scan_mark::Column::ScanId.eq(scan_id))
-            .exec(&tx)
-            .await?;
+        scan_mark::Entity::delete_many().filter(scan_mark::Column::ScanId.eq(scan_id)).exec(&tx).await?;
         tx.commit().await?;
         Ok((absent, again))
     }
@@ -109,20 +98,13 @@ impl Store {
             }
             let mut update = record::Entity::update_many()
                 .col_expr(Column::State, Expr::value(RecordState::Missing))
-                .col_expr(
-                    Column::MissingScans,
-                    Expr::col(Column::MissingScans).add(1),
-                );
+                .col_expr(Column::MissingScans, Expr::col(Column::MissingScans).add(1));
             if twice {
                 let revision = draw(tx, Sequence::Revision, 1).await?;
-                update = update
-                    .col_expr(Column::Dirty, Expr::value(true))
-                    .col_expr(Column::Revision, Expr::value(revision));
+                update =
+                    update.col_expr(Column::Dirty, Expr::value(true)).col_expr(Column::Revision, Expr::value(revision));
             }
-            update
-                .filter(Column::Id.is_in(rows.iter().map(|(id, ..)| *id)))
-                .exec(tx)
-                .await?;
+            update.filter(Column::Id.is_in(rows.iter().map(|(id, ..)| *id))).exec(tx).await?;
         }
         let (first, again) = (first.len() as u64, again.len() as u64);
         Ok((first + again, again))

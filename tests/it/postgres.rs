@@ -52,19 +52,11 @@ pub async fn database() -> TestDatabase {
     };
     let number = DATABASES.fetch_add(1, Ordering::Relaxed);
     let name = format!("counterpart_test_{}_{number}", std::process::id());
-    let connection = Database::connect(&admin)
-        .await
-        .expect("the PostgreSQL server answers");
-    connection
-        .execute_unprepared(&format!("CREATE DATABASE {name}"))
-        .await
-        .expect("databases can be created");
+    let connection = Database::connect(&admin).await.expect("the PostgreSQL server answers");
+    connection.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("databases can be created");
     let (base, query) = admin.split_once('?').unwrap_or((&admin, ""));
     let (base, _) = base.rsplit_once('/').expect("the URL names a database");
-    TestDatabase {
-        url: format!("{base}/{name}?{query}"),
-        _server: server,
-    }
+    TestDatabase { url: format!("{base}/{name}?{query}"), _server: server }
 }
 
 fn shared_server() -> Arc<Server> {
@@ -108,9 +100,7 @@ impl Server {
         let mut keeper = command.spawn().expect("sh is there");
         let mut said = String::new();
         let stdout = keeper.stdout.take().expect("it is piped");
-        BufReader::new(stdout)
-            .read_line(&mut said)
-            .expect("its output is text");
+        BufReader::new(stdout).read_line(&mut said).expect("its output is text");
         if said.trim() != "ready" {
             let mut why = String::new();
             let stderr = keeper.stderr.take().expect("it is piped");

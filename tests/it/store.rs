@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use counterpart::store::{
-    ConflictFilter, ConflictState, Entity, Incoming, NewConflict, OpResult, OpState, PlannedOp,
-    Reconciled, Record, RecordCounts, RecordState, RecordUpdate, Scan, Store, StreamState,
+    ConflictFilter, ConflictState, Entity, Incoming, NewConflict, OpResult, OpState, PlannedOp, Reconciled, Record,
+    RecordCounts, RecordState, RecordUpdate, Scan, Store, StreamState,
 };
 use counterpart_core::identity::Evidence;
 use counterpart_core::merge::{Agreed, AgreedSlot, Golden, GoldenSlot};
@@ -400,11 +400,7 @@ async fn outbox(store: &Store) {
     assert_eq!(store.op(&next[2].id).await.unwrap().unwrap().not_before, Some(NOON + 99));
     let counts = store.op_counts(run).await.unwrap();
     let states: Vec<_> = counts.iter().map(|c| (c.state, c.n, c.cost, c.cleared)).collect();
-    let expected = [
-        (OpState::Pending, 1, 2, 1),
-        (OpState::Done, 1, 2, 1),
-        (OpState::Unknown, 1, 2, 1),
-    ];
+    let expected = [(OpState::Pending, 1, 2, 1), (OpState::Done, 1, 2, 1), (OpState::Unknown, 1, 2, 1)];
     assert_eq!(states, expected);
 
     // Planned again in the same run: what was given up starts anew, what is done stays done.
@@ -665,11 +661,7 @@ impl Stream<'_> {
     async fn person(&self, record: &Record) -> i64 {
         let id = self.store.new_entity_ids(1).await.unwrap()[0];
         let entity = Entity { id, kind: CONTACT.into(), golden: golden("ann"), created_at: NOON };
-        let link = RecordUpdate {
-            entity_id: Some(id),
-            linked_at: Some(NOON),
-            ..RecordUpdate::settled(record.id)
-        };
+        let link = RecordUpdate { entity_id: Some(id), linked_at: Some(NOON), ..RecordUpdate::settled(record.id) };
         let result = Reconciled { entities: vec![entity], records: vec![link], ..Reconciled::default() };
         self.store.save_reconciled(&result, NOON).await.unwrap();
         id

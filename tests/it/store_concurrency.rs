@@ -67,10 +67,7 @@ async fn work(store: Store, task: usize) -> (Vec<i64>, Vec<i64>) {
             version: None,
             deleted: false,
         };
-        store
-            .observe_page(&connection, "contact", &[row], &mut scan, &state, 2)
-            .await
-            .unwrap();
+        store.observe_page(&connection, "contact", &[row], &mut scan, &state, 2).await.unwrap();
     }
     assert_eq!(scan.distinct, ROUNDS as i64);
     (numbers, epochs)

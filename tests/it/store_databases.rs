@@ -23,11 +23,7 @@ pub struct Home {
 impl Home {
     pub async fn new(kind: Kind) -> Home {
         match kind {
-            Kind::Memory => Home {
-                url: "sqlite::memory:".into(),
-                _folder: None,
-                _database: None,
-            },
+            Kind::Memory => Home { url: "sqlite::memory:".into(), _folder: None, _database: None },
             Kind::File => {
                 let folder = tempfile::tempdir().expect("the temporary folder is writable");
                 Home {
@@ -38,21 +34,14 @@ impl Home {
             }
             Kind::Postgres => {
                 let database = postgres::database().await;
-                Home {
-                    url: database.url.clone(),
-                    _folder: None,
-                    _database: Some(database),
-                }
+                Home { url: database.url.clone(), _folder: None, _database: Some(database) }
             }
         }
     }
 
     /// Opens it as one tenant; the tables are there.
     pub async fn open_as(&self, tenant: &str) -> Store {
-        let options = StoreOptions {
-            url: self.url.clone(),
-            tenant: tenant.into(),
-        };
+        let options = StoreOptions { url: self.url.clone(), tenant: tenant.into() };
         let store = Store::open(&options).await.expect("the store opens");
         store.migrate().await.expect("the store migrates");
         store

@@ -6,11 +6,7 @@ use sea_orm::{ConnectionTrait, Database};
 use crate::store_databases::{Home, Kind};
 
 async fn open(url: &str) -> Result<Store, StoreError> {
-    Store::open(&StoreOptions {
-        url: url.into(),
-        tenant: "default".into(),
-    })
-    .await
+    Store::open(&StoreOptions { url: url.into(), tenant: "default".into() }).await
 }
 
 #[tokio::test]
