@@ -102,19 +102,18 @@ pub(crate) fn next(
     announced: Option<String>,
     records: &[RemoteRecord],
 ) -> Result<Option<Walk>, ConnectorError> {
-    if records.is_empty() && !matches!(facts.kind, PageKind::Cursor | PageKind::NextUrl | PageKind::Link) {
-        return Ok(None);
-    }
     let number = |start: u64| before.map_or(Ok(start), |walk| walk.at.parse::<u64>()).unwrap_or(start);
     match facts.kind {
         PageKind::Page => {
             let page = number(1);
             let last = announced.and_then(|pages| pages.trim().parse::<u64>().ok());
-            if last.is_some_and(|last| page >= last) {
+            // An empty page ends the walk, unless the vendor says that more follow.
+            if last.map_or(records.is_empty(), |last| page >= last) {
                 return Ok(None);
             }
             Walk::step(before, (page + 1).to_string(), page_mark(records)).map(Some)
         }
+        PageKind::Offset | PageKind::Keyset if records.is_empty() => Ok(None),
         PageKind::Offset => {
             let offset = number(0) + records.len() as u64;
             Walk::step(before, offset.to_string(), page_mark(records)).map(Some)

@@ -70,6 +70,28 @@ async fn page_numbers_end_on_an_empty_page_or_where_the_vendor_says() {
 }
 
 #[tokio::test]
+async fn an_empty_page_in_the_middle_is_not_the_end_when_more_are_announced() {
+    let script = Arc::new(Script::new(|request| {
+        let rows = match param(request, "p") {
+            Some(1) => people(0..2),
+            Some(3) => people(2..4),
+            _ => people(0..0),
+        };
+        Ok(answer(json!({ "people": rows, "pages": 3 }), &[]))
+    }));
+    let connection = paged("hole", "page = { kind = \"page\", send = \"p\", read = \"/pages\" }", script);
+    assert_eq!(walk(&connection).await.unwrap(), [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn announced_pages_that_never_come_end_the_walk_with_an_error() {
+    let body = json!({ "people": [], "pages": 1_000_000 }).to_string();
+    let page = "page = { kind = \"page\", send = \"p\", read = \"/pages\" }";
+    let connection = paged("promise", page, Arc::new(Script::always(200, &[], body)));
+    assert_eq!(walk(&connection).await, Err(ErrorKind::Contract));
+}
+
+#[tokio::test]
 async fn a_short_page_is_not_the_end() {
     let script = Arc::new(Script::new(|request| {
         let rows = match param(request, "skip") {

@@ -1,18 +1,21 @@
 //! Every shipped connector against its fake, which was written from the vendor's documentation alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use counterpart_connectors::conformance::{Laboratory, Target, Waiver, run};
+use counterpart_connectors::conformance::{Laboratory, Target, run};
 use counterpart_connectors::kit::clock::JumpClock;
-use counterpart_connectors::{Clock, Transport, TransportError};
-use counterpart_sandbox::{InstanceSpec, Options, Reply, Sandbox, TOKEN, Vendor};
+use counterpart_connectors::{
+    Clock, Connection, ConnectionSpec, ConnectorError, ErrorKind, Lane, PullMode, PullRequest, Transport,
+    TransportError,
+};
+use counterpart_sandbox::{Faults, InstanceSpec, Options, Reply, Sandbox, TOKEN, Vendor};
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::{START, spec_with};
+use crate::{START, open_at, spec_with};
 
 /// The sandbox without a socket in between.
 struct InProcess {
@@ -45,20 +48,34 @@ impl Laboratory for InProcess {
     }
 }
 
-async fn hold(connector: &str, vendor: Vendor, settings: Value, waivers: &[(&str, &str)]) {
+const VENDORS: [(&str, Vendor, &str); 5] = [
+    ("chatway", Vendor::Chatway, "http://localhost/it/api/v1"),
+    ("chatwoot", Vendor::Chatwoot, "http://localhost/it"),
+    ("crm", Vendor::Crm, "http://localhost/it"),
+    ("hubspot", Vendor::Hubspot, "http://localhost/it"),
+    ("woocommerce", Vendor::Woocommerce, "http://localhost/it"),
+];
+
+fn world(vendor: Vendor, faults: Faults, seed: u64) -> Arc<InProcess> {
     let instances = vec![InstanceSpec { name: "it".to_owned(), vendor, settings: BTreeMap::new() }];
-    let clock = Arc::new(JumpClock::at(START));
-    let sandbox = Sandbox::new(Options { seed: 7, instances, ..Options::default() });
-    let world = Arc::new(InProcess { sandbox, clock: clock.clone() });
-    let mut spec = spec_with(connector, settings);
+    let sandbox = Sandbox::new(Options { seed, faults, instances });
+    Arc::new(InProcess { sandbox, clock: Arc::new(JumpClock::at(START)) })
+}
+
+fn spec(connector: &str, base_url: &str) -> ConnectionSpec {
+    let mut spec = spec_with(connector, json!({ "base_url": base_url }));
     for secret in spec.secrets.values_mut() {
         *secret = SecretString::from(TOKEN);
     }
-    let waiver = |(test, reason): &(&str, &str)| Waiver { test: (*test).to_owned(), reason: (*reason).to_owned() };
+    spec
+}
+
+async fn hold(at: usize) {
+    let (connector, vendor, base_url) = VENDORS[at];
+    let world = world(vendor, Faults::none(), 7);
     let target = Target {
         laboratory: world.clone(),
-        waivers: waivers.iter().map(waiver).collect(),
-        ..Target::new(spec, world, clock)
+        ..Target::new(spec(connector, base_url), world.clone(), world.clock.clone())
     };
     let report = run(target).await;
     assert!(report.passed(), "{connector}\n{report}");
@@ -66,25 +83,92 @@ async fn hold(connector: &str, vendor: Vendor, settings: Value, waivers: &[(&str
 
 #[tokio::test]
 async fn chatway_holds() {
-    hold("chatway", Vendor::Chatway, json!({ "base_url": "http://localhost/it/api/v1" }), &[]).await;
+    hold(0).await;
 }
 
 #[tokio::test]
 async fn chatwoot_holds() {
-    hold("chatwoot", Vendor::Chatwoot, json!({ "base_url": "http://localhost/it", "account_id": 1 }), &[]).await;
-}
-
-#[tokio::test]
-async fn hubspot_holds() {
-    hold("hubspot", Vendor::Hubspot, json!({ "base_url": "http://localhost/it" }), &[]).await;
-}
-
-#[tokio::test]
-async fn woocommerce_holds() {
-    hold("woocommerce", Vendor::Woocommerce, json!({ "base_url": "http://localhost/it" }), &[]).await;
+    hold(1).await;
 }
 
 #[tokio::test]
 async fn the_example_crm_holds() {
-    hold("crm", Vendor::Crm, json!({ "base_url": "http://localhost/it" }), &[]).await;
+    hold(2).await;
+}
+
+#[tokio::test]
+async fn hubspot_holds() {
+    hold(3).await;
+}
+
+#[tokio::test]
+async fn woocommerce_holds() {
+    hold(4).await;
+}
+
+/// The ids of a whole walk.
+async fn walked(connection: &Connection, mode: PullMode) -> Result<BTreeSet<String>, ConnectorError> {
+    let (mut ids, mut cursor) = (BTreeSet::new(), None::<String>);
+    loop {
+        let request = PullRequest { stream: "contact", mode, cursor: cursor.as_deref() };
+        let page = connection.pull(Lane::Backfill, request).await?;
+        ids.extend(page.records.into_iter().map(|record| record.id));
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(ids);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bad_line_loses_nobody() {
+    let mut complete = 0;
+    for (connector, vendor, base_url) in VENDORS {
+        for seed in 0..8 {
+            let faults = Faults::parse("429=0.05,5xx=0.05,cut_before=0.03,cut_after=0.03,slow=0.05").unwrap();
+            let world = world(vendor, faults, seed);
+            world.populate(250).await;
+            let connection = open_at(spec(connector, base_url), world.clone(), world.clock.clone());
+            let everybody: BTreeSet<String> = world.ids().await.into_iter().flatten().collect();
+            match walked(&connection, PullMode::Full).await {
+                Ok(ids) => {
+                    assert_eq!(ids, everybody, "{connector}, seed {seed}");
+                    complete += 1;
+                }
+                // Four bad answers in a row end the call, and say so.
+                Err(error) => assert!(
+                    matches!(error.kind, ErrorKind::Unavailable | ErrorKind::RateLimited { .. }),
+                    "{connector}, seed {seed}: {error}"
+                ),
+            }
+        }
+    }
+    assert!(complete > 30, "only {complete} of 40 walks came to their end");
+}
+
+#[tokio::test]
+async fn merged_people_are_found_under_the_new_id_where_the_vendor_tells() {
+    for (at, tells) in [(3, true), (1, false)] {
+        let (connector, vendor, base_url) = VENDORS[at];
+        let world = world(vendor, Faults::none(), 1);
+        world.populate(2).await;
+        let ids = world.ids().await.unwrap();
+        world.sandbox.merge(world.clock.now(), "it", &ids[0], &ids[1]);
+        let connection = open_at(spec(connector, base_url), world.clone(), world.clock.clone());
+        match connection.fetch(Lane::Repair, "contact", &ids[1]).await {
+            Ok(record) => assert!(tells && record.id == ids[0], "{connector} gave {}", record.id),
+            Err(error) => assert!(!tells && error.kind == ErrorKind::NotFound, "{connector}: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_time_for_everybody_hides_nobody_from_search() {
+    let (connector, vendor, base_url) = VENDORS[3];
+    let world = world(vendor, Faults::none(), 1);
+    world.populate(450).await;
+    let connection = open_at(spec(connector, base_url), world.clone(), world.clock.clone());
+    let everybody: BTreeSet<String> = world.ids().await.into_iter().flatten().collect();
+    let seen = walked(&connection, PullMode::Since(START - 60_000)).await.unwrap();
+    assert_eq!(seen, everybody);
 }
