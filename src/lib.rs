@@ -1,4 +1,9 @@
-//! Counterpart.
+//! Counterpart keeps chat systems and business systems in agreement.
+//!
+//! See ARCHITECTURE.md for the way data goes. The library is what the `counterpart` command is made of.
 
 pub mod budget;
+pub mod config;
+pub mod engine;
+pub mod schedule;
 pub mod store;

@@ -3,7 +3,9 @@
 mod budget;
 mod budget_world;
 mod postgres;
+mod sim;
 mod store;
 mod store_concurrency;
 mod store_databases;
 mod store_errors;
+mod worlds;

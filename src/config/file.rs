@@ -1,0 +1,196 @@
+//! The file as it is written.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use counterpart_core::guard::Limit;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// `counterpart.toml`.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Where the state is kept.
+    #[serde(default)]
+    pub store: StoreFile,
+    /// Whose data this is; one installation can serve several.
+    #[serde(default = "default_tenant")]
+    pub tenant: String,
+    /// Folder with connectors of your own, one subfolder with a connector.toml each.
+    pub connectors_dir: Option<PathBuf>,
+    /// The accounts, by the name you choose.
+    #[serde(default)]
+    pub connections: BTreeMap<String, ConnectionFile>,
+    /// The syncs.
+    #[serde(default)]
+    pub syncs: Vec<SyncFile>,
+}
+
+fn default_tenant() -> String {
+    "default".to_owned()
+}
+
+/// `[store]`
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoreFile {
+    /// `sqlite://FILE`, or `postgres://…` when several machines share the work.
+    #[serde(default = "default_url")]
+    pub url: String,
+}
+
+fn default_url() -> String {
+    "sqlite://counterpart.db".to_owned()
+}
+
+impl Default for StoreFile {
+    fn default() -> StoreFile {
+        StoreFile { url: default_url() }
+    }
+}
+
+/// `[connections.NAME]`: these keys, and the settings of the connector.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+pub struct ConnectionFile {
+    /// Name of the connector; `counterpart connectors` lists them.
+    pub connector: String,
+    /// A mapping file instead of the shipped one.
+    pub mapping: Option<PathBuf>,
+    /// Where phone numbers without a country code belong, ISO alpha-2.
+    pub region: Option<String>,
+    /// Pages of the deep scan in one run, for vendors without a change cursor; without it everything is read.
+    pub deep_pages: Option<u64>,
+    /// `read` (the default) reads a record once more before it is written to, `trust` does not.
+    #[serde(default)]
+    pub write_check: WriteCheckFile,
+    /// Whether the vendor's modification times may decide who was later.
+    #[serde(default = "default_true")]
+    pub trust_clock: bool,
+    /// Never write there.
+    #[serde(default)]
+    pub read_only: bool,
+    /// The connector's own settings.
+    #[serde(flatten)]
+    pub settings: Map<String, Value>,
+}
+
+fn default_true() -> bool {
+    true
+}
+
+/// See [`super::WriteCheck`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteCheckFile {
+    /// Read before writing.
+    #[default]
+    Read,
+    /// Write.
+    Trust,
+}
+
+/// See [`super::OnDelete`].
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDeleteFile {
+    /// Unlink here, keep elsewhere.
+    #[default]
+    Unlink,
+    /// Delete elsewhere too.
+    Delete,
+}
+
+/// `[[syncs]]`
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SyncFile {
+    /// Its name.
+    pub name: String,
+    /// The kind of record: `contact`.
+    pub kind: String,
+    /// Two or more connections.
+    pub between: Vec<String>,
+    /// Where people who are missing are created; everywhere without it.
+    pub create: Option<Vec<String>>,
+    /// What follows when a person is deleted at one of them.
+    #[serde(default)]
+    pub on_delete: OnDeleteFile,
+    /// Who wins, by field; `default` for the rest.
+    #[serde(default)]
+    pub conflict: BTreeMap<String, PolicyFile>,
+    /// What makes a plan wait for a person.
+    #[serde(default)]
+    pub guard: GuardFile,
+    /// Which keys tell who is who.
+    #[serde(default)]
+    pub identity: IdentityFile,
+    /// Five cron fields: when `serve` runs it.
+    pub schedule: Option<String>,
+    /// The zone of the schedule; UTC without it.
+    pub timezone: Option<String>,
+}
+
+/// `"latest"`, `"review"`, or a list of connections, the first wins.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum PolicyFile {
+    /// One of the words.
+    Word(String),
+    /// An order of connections.
+    Order(Vec<String>),
+}
+
+/// `guard = { … }`
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GuardFile {
+    /// A number or a share, `"500"` or `"5%"`.
+    #[schemars(with = "Option<String>")]
+    pub max_creates: Option<Limit>,
+    /// A number or a share.
+    #[schemars(with = "Option<String>")]
+    pub max_updates: Option<Limit>,
+    /// A number or a share; `"1%"` without it.
+    #[serde(default = "default_max_deletes")]
+    #[schemars(with = "Option<String>")]
+    pub max_deletes: Option<Limit>,
+    /// Stop when a side that had records shows none.
+    #[serde(default = "default_true")]
+    pub emptied: bool,
+}
+
+fn default_max_deletes() -> Option<Limit> {
+    Some(Limit::Percent(1.0))
+}
+
+impl Default for GuardFile {
+    fn default() -> GuardFile {
+        GuardFile { max_creates: None, max_updates: None, max_deletes: default_max_deletes(), emptied: true }
+    }
+}
+
+/// `identity = { … }`
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityFile {
+    /// Use `external.*` fields.
+    #[serde(default = "default_true")]
+    pub external: bool,
+    /// Use e-mail addresses.
+    #[serde(default = "default_true")]
+    pub email: bool,
+    /// Use phone numbers, where names do not contradict.
+    #[serde(default = "default_true")]
+    pub phone: bool,
+    /// Ask a person where only name and birthday or postcode agree.
+    #[serde(default = "default_true")]
+    pub weak: bool,
+}
+
+impl Default for IdentityFile {
+    fn default() -> IdentityFile {
+        IdentityFile { external: true, email: true, phone: true, weak: true }
+    }
+}

@@ -1,0 +1,366 @@
+//! Loading: the file, the environment on top, and every mistake with its place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use counterpart_connectors::Manifest;
+use counterpart_core::field::FieldName;
+use counterpart_core::guard::Guards;
+use counterpart_core::identity::IdentityRules;
+use counterpart_core::mapping::Diagnostic;
+use counterpart_core::merge::{Policies, Policy};
+use figment::Figment;
+use figment::providers::{Env, Serialized};
+use serde_json::Value;
+use toml::de::{DeTable, DeValue};
+
+use super::file::{ConnectionFile, File, OnDeleteFile, PolicyFile, SyncFile, WriteCheckFile};
+use super::secret::Reference;
+use super::{Config, ConnectionConfig, OnDelete, StoreConfig, SyncConfig, WriteCheck};
+use crate::schedule::Schedule;
+
+/// Variables that override the file: `COUNTERPART__STORE__URL` for `store.url`.
+const PREFIX: &str = "COUNTERPART__";
+
+/// Everything that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The mistakes, in the order of the file.
+    pub problems: Vec<Diagnostic>,
+    /// The text they stand in, for showing the lines.
+    pub source_text: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            let line_break = if index == 0 { "" } else { "\n" };
+            write!(
+                out,
+                "{line_break}{}:{}:{}: {} ({})",
+                problem.file, problem.line, problem.column, problem.message, problem.help
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Collects mistakes and finds their places.
+struct Problems<'a> {
+    file: String,
+    text: &'a str,
+    tree: Option<toml::Spanned<DeTable<'a>>>,
+    found: Vec<Diagnostic>,
+}
+
+impl Problems<'_> {
+    /// A mistake at a key path such as `["connections", "chat", "api_key"]`; what is not in the file stands at the
+    /// nearest part of the path that is.
+    fn at(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+        let offset = self.tree.as_ref().map_or(0, |tree| locate(tree.get_ref(), path));
+        self.at_offset(offset, message, help);
+    }
+
+    fn at_offset(&mut self, offset: usize, message: impl Into<String>, help: impl Into<String>) {
+        let before = &self.text[..offset.min(self.text.len())];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let file = self.file.clone();
+        self.found.push(Diagnostic { file, line, column, message: message.into(), help: help.into() });
+    }
+}
+
+/// Where the last part of a path that exists begins.
+fn locate(tree: &DeTable<'_>, path: &[&str]) -> usize {
+    let mut found = 0;
+    let mut table = Some(tree);
+    let mut list: Option<&toml::de::DeArray<'_>> = None;
+    for part in path {
+        let next = if let Some(inside) = table {
+            inside.iter().find(|(key, _)| key.get_ref() == part).map(|(key, value)| (key.span().start, value))
+        } else if let (Some(inside), Ok(index)) = (list, part.parse::<usize>()) {
+            inside.get(index).map(|value| (value.span().start, value))
+        } else {
+            None
+        };
+        let Some((start, value)) = next else { return found };
+        found = start;
+        (table, list) = match value.get_ref() {
+            DeValue::Table(inside) => (Some(inside), None),
+            DeValue::Array(inside) => (None, Some(inside)),
+            _ => (None, None),
+        };
+    }
+    found
+}
+
+pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
+    let file = path.display().to_string();
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let message = format!("the configuration cannot be read: {error}");
+            let help = "`counterpart init` writes one; `--config FILE` names another".to_owned();
+            let problem = Diagnostic { file, line: 1, column: 1, message, help };
+            return Err(ConfigError { problems: vec![problem], source_text: String::new() });
+        }
+    };
+    let mut problems = Problems { file, text: &text, tree: None, found: Vec::new() };
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+    let config = read(&text, &folder, &mut problems);
+    let mut found = problems.found;
+    match config {
+        Some(config) if found.is_empty() => Ok(config),
+        _ => {
+            found.sort_by_key(|problem| (problem.line, problem.column));
+            Err(ConfigError { problems: found, source_text: text })
+        }
+    }
+}
+
+fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option<Config> {
+    let table: toml::Table = match text.parse() {
+        Ok(table) => table,
+        Err(error) => {
+            let offset = toml::de::Error::span(&error).map_or(0, |span| span.start);
+            problems.at_offset(offset, error.message().to_owned(), "this is not TOML yet");
+            return None;
+        }
+    };
+    problems.tree = DeTable::parse(text).ok();
+    let layered = Figment::from(Serialized::defaults(table)).merge(Env::prefixed(PREFIX).split("__"));
+    let file: File = match layered.extract() {
+        Ok(file) => file,
+        Err(errors) => {
+            for error in errors {
+                let path: Vec<&str> = error.path.iter().map(String::as_str).collect();
+                let name = if path.is_empty() { String::new() } else { format!("`{}`: ", path.join(".")) };
+                problems.at(&path, format!("{name}{}", error.kind), "docs/configuration.md lists every key");
+            }
+            return None;
+        }
+    };
+    let connectors_dir = file.connectors_dir.as_ref().map(|dir| folder.join(dir));
+    let mut connections = BTreeMap::new();
+    for (name, connection) in file.connections {
+        let place = ["connections", name.as_str()];
+        let config = connection_config(&place, connection, folder, connectors_dir.as_deref(), problems);
+        connections.insert(name.clone(), config);
+    }
+    let mut names = BTreeSet::new();
+    let mut syncs = Vec::new();
+    for (index, sync) in file.syncs.into_iter().enumerate() {
+        let index = index.to_string();
+        if !names.insert(sync.name.clone()) {
+            problems.at(&["syncs", &index, "name"], format!("two syncs are called `{}`", sync.name), "rename one");
+        }
+        syncs.push(sync_config(&index, sync, &connections, problems));
+    }
+    let url = file.store.url;
+    if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
+        let help = "write `sqlite://counterpart.db` or `postgres://user@host/database`";
+        problems.at(&["store", "url"], "this is no address of a store", help);
+    }
+    Some(Config { store: StoreConfig { url }, tenant: file.tenant, connections, syncs, connectors_dir })
+}
+
+fn connection_config(
+    place: &[&str; 2],
+    file: ConnectionFile,
+    folder: &Path,
+    connectors_dir: Option<&Path>,
+    problems: &mut Problems<'_>,
+) -> ConnectionConfig {
+    let manifest = manifest(place, &file.connector, connectors_dir, problems);
+    let is_secret = |key: &str| manifest.as_ref().and_then(|facts| facts.settings.get(key)).is_some_and(|s| s.secret);
+    let mut settings = serde_json::Map::new();
+    let mut secrets = BTreeMap::new();
+    for (key, value) in file.settings {
+        let at = [place[0], place[1], key.as_str()];
+        if let Some(known) = &manifest
+            && !known.settings.contains_key(&key)
+            && key != "auth"
+            && key != "allow_http"
+        {
+            let names: Vec<&str> = known.settings.keys().map(String::as_str).collect();
+            let message = format!("connector `{}` has no setting `{key}`", file.connector);
+            problems.at(&at, message, format!("it has {}", names.join(", ")));
+            continue;
+        }
+        match Reference::from_value(&value) {
+            Some(reference) => match reference.read() {
+                Ok(secret) => {
+                    secrets.insert(key, secret);
+                }
+                Err(why) => {
+                    let message = format!("`{key}` of connection `{}`: {why}", place[1]);
+                    problems.at(&at, message, "set it before starting, or name another place");
+                }
+            },
+            None if is_secret(&key) => {
+                let message = format!("`{key}` is a secret and stands here in clear");
+                let help = format!("write `{key} = {{ env = \"NAME\" }}` or `{key} = {{ file = \"PATH\" }}`");
+                problems.at(&at, message, help);
+            }
+            None => {
+                settings.insert(key, value);
+            }
+        }
+    }
+    if let Some(region) = &file.region
+        && !(region.len() == 2 && region.bytes().all(|byte| byte.is_ascii_alphabetic()))
+    {
+        let at = [place[0], place[1], "region"];
+        problems.at(&at, format!("`{region}` is no country code"), "write two letters, such as \"SE\"");
+    }
+    ConnectionConfig {
+        connector: file.connector,
+        settings,
+        secrets,
+        mapping: file.mapping.map(|path| folder.join(path)),
+        region: file.region.map(|region| region.to_ascii_uppercase()),
+        deep_pages: file.deep_pages,
+        write_check: match file.write_check {
+            WriteCheckFile::Read => WriteCheck::Read,
+            WriteCheckFile::Trust => WriteCheck::Trust,
+        },
+        trust_clock: file.trust_clock,
+        read_only: file.read_only,
+    }
+}
+
+/// The connector's facts; a connector that is not there is a mistake.
+fn manifest(
+    place: &[&str; 2],
+    connector: &str,
+    connectors_dir: Option<&Path>,
+    problems: &mut Problems<'_>,
+) -> Option<Manifest> {
+    let own: Option<PathBuf> = connectors_dir.map(|dir| dir.join(connector).join("connector.toml"));
+    let own = own.filter(|path| path.exists());
+    let (source, file) = match (&own, counterpart_connectors::manifest_source(connector)) {
+        (Some(path), _) => (std::fs::read_to_string(path).unwrap_or_default(), path.display().to_string()),
+        (None, Some(source)) => (source.to_owned(), format!("connectors/{connector}/connector.toml")),
+        (None, None) => {
+            let known = counterpart_connectors::registry().join(", ");
+            let message = format!("there is no connector `{connector}`");
+            let help = format!("take one of {known}, or put your own into `connectors_dir` (docs/rest-connector.md)");
+            problems.at(&[place[0], place[1], "connector"], message, help);
+            return None;
+        }
+    };
+    match Manifest::parse(&source, &file) {
+        Ok(manifest) => Some(manifest),
+        Err(wrong) => {
+            problems.found.extend(wrong.into_iter().map(|problem| Diagnostic {
+                file: problem.file,
+                line: problem.line,
+                column: problem.column,
+                message: problem.message,
+                help: problem.help,
+            }));
+            None
+        }
+    }
+}
+
+fn sync_config(
+    index: &str,
+    file: SyncFile,
+    connections: &BTreeMap<String, ConnectionConfig>,
+    problems: &mut Problems<'_>,
+) -> SyncConfig {
+    if file.kind != "contact" {
+        problems.at(&["syncs", index, "kind"], format!("`{}` is no kind of record", file.kind), "write \"contact\"");
+    }
+    if file.between.iter().collect::<BTreeSet<_>>().len() < 2 {
+        let message = format!("sync `{}` needs two different connections", file.name);
+        problems.at(&["syncs", index, "between"], message, "name at least two of [connections]");
+    }
+    let known: Vec<&str> = connections.keys().map(String::as_str).collect();
+    for (key, list) in [("between", Some(&file.between)), ("create", file.create.as_ref())] {
+        for (at, name) in list.into_iter().flatten().enumerate() {
+            if !connections.contains_key(name) {
+                let message = format!("there is no connection `{name}`");
+                let help = format!("the configuration has: {}", known.join(", "));
+                problems.at(&["syncs", index, key, &at.to_string()], message, help);
+            }
+        }
+    }
+    if let Some(schedule) = &file.schedule
+        && let Err(error) = Schedule::parse(schedule, file.timezone.as_deref().unwrap_or("UTC"))
+    {
+        let key = if error.is_zone() { "timezone" } else { "schedule" };
+        problems.at(&["syncs", index, key], error.to_string(), error.help());
+    }
+    let conflict = policies(index, &file, problems);
+    let guard = Guards {
+        max_creates: file.guard.max_creates,
+        max_updates: file.guard.max_updates,
+        max_deletes: file.guard.max_deletes,
+        emptied: file.guard.emptied,
+    };
+    let identity = IdentityRules {
+        external: file.identity.external,
+        email: file.identity.email,
+        phone: file.identity.phone,
+        weak: file.identity.weak,
+    };
+    SyncConfig {
+        name: file.name,
+        kind: file.kind,
+        between: file.between,
+        create: file.create,
+        on_delete: match file.on_delete {
+            OnDeleteFile::Unlink => OnDelete::Unlink,
+            OnDeleteFile::Delete => OnDelete::Delete,
+        },
+        conflict,
+        guard,
+        identity,
+        schedule: file.schedule,
+        timezone: file.timezone,
+    }
+}
+
+fn policies(index: &str, file: &SyncFile, problems: &mut Problems<'_>) -> Policies {
+    let mut policies = Policies::default();
+    for (field, policy) in &file.conflict {
+        let at = ["syncs", index, "conflict", field.as_str()];
+        let policy = match policy {
+            PolicyFile::Word(word) if word == "latest" => Policy::Latest,
+            PolicyFile::Word(word) if word == "review" => Policy::Review,
+            PolicyFile::Word(word) => {
+                let help = "write \"latest\", \"review\", or a list of connections";
+                problems.at(&at, format!("`{word}` is no policy"), help);
+                continue;
+            }
+            PolicyFile::Order(list) => {
+                if let Some(stranger) = list.iter().find(|name| !file.between.contains(name)) {
+                    let help = format!("name connections of this sync: {}", file.between.join(", "));
+                    problems.at(&at, format!("`{stranger}` is not part of sync `{}`", file.name), help);
+                }
+                Policy::Order(list.clone())
+            }
+        };
+        if field == "default" {
+            policies.default = policy;
+            continue;
+        }
+        match FieldName::parse(field) {
+            Ok(field) => {
+                policies.fields.insert(field, policy);
+            }
+            Err(error) => problems.at(&at, error.to_string(), "correct the field's name"),
+        }
+    }
+    policies
+}
+
+/// The JSON Schema of the file, for editors.
+pub fn schema() -> Value {
+    schemars::schema_for!(File).to_value()
+}

@@ -1,0 +1,157 @@
+//! The configuration: one file, layered with the environment, checked as a whole, every mistake with its place.
+//!
+//! Secrets are references to the environment or to a file; the values are read when the configuration is loaded, never
+//! printed and never stored.
+
+mod file;
+mod load;
+mod secret;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use counterpart_core::guard::Guards;
+use counterpart_core::identity::IdentityRules;
+use counterpart_core::mapping::{Diagnostic, Mapping};
+use counterpart_core::merge::Policies;
+use secrecy::SecretString;
+
+use crate::store::StoreOptions;
+
+pub use load::{ConfigError, schema};
+
+/// Where the state is kept.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// `sqlite://FILE` or `postgres://…`.
+    pub url: String,
+}
+
+/// Whether a record is read once more right before it is written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteCheck {
+    /// It is: an edit made meanwhile is seen and not written over. One more call for each update.
+    #[default]
+    Read,
+    /// It is not.
+    Trust,
+}
+
+/// What follows when a person is deleted at one system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDelete {
+    /// Nothing elsewhere; they are not created there again.
+    #[default]
+    Unlink,
+    /// They are deleted elsewhere too, unless somebody edited them there.
+    Delete,
+}
+
+/// One configured account.
+#[derive(Clone, Debug)]
+pub struct ConnectionConfig {
+    /// Name of the connector.
+    pub connector: String,
+    /// The connector's own settings.
+    pub settings: serde_json::Map<String, serde_json::Value>,
+    /// Its secrets, by setting.
+    pub secrets: BTreeMap<String, SecretString>,
+    /// A mapping file instead of the shipped one.
+    pub mapping: Option<PathBuf>,
+    /// Where phone numbers without a country code belong, ISO alpha-2.
+    pub region: Option<String>,
+    /// Pages of the deep scan in one run, for vendors without a change cursor; none reads everything.
+    pub deep_pages: Option<u64>,
+    /// Whether records are read once more before they are written to.
+    pub write_check: WriteCheck,
+    /// Whether the vendor's modification times may decide who was later.
+    pub trust_clock: bool,
+    /// Whether nothing is ever written there.
+    pub read_only: bool,
+}
+
+/// One set of connections kept in agreement.
+#[derive(Clone, Debug)]
+pub struct SyncConfig {
+    /// Its name.
+    pub name: String,
+    /// The kind of record: `contact`.
+    pub kind: String,
+    /// The connections.
+    pub between: Vec<String>,
+    /// Where people who are missing are created; everywhere without it.
+    pub create: Option<Vec<String>>,
+    /// What follows from a deletion.
+    pub on_delete: OnDelete,
+    /// Who wins.
+    pub conflict: Policies,
+    /// What makes a plan wait for a person.
+    pub guard: Guards,
+    /// Which keys tell who is who.
+    pub identity: IdentityRules,
+    /// When it runs, as a cron expression.
+    pub schedule: Option<String>,
+    /// The zone of the schedule.
+    pub timezone: Option<String>,
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the state is kept.
+    pub store: StoreConfig,
+    /// Whose data this is.
+    pub tenant: String,
+    /// The accounts, by the name the operator chose.
+    pub connections: BTreeMap<String, ConnectionConfig>,
+    /// The syncs, in order.
+    pub syncs: Vec<SyncConfig>,
+    /// Folder with connectors of the operator's own, one subfolder each.
+    pub connectors_dir: Option<PathBuf>,
+}
+
+impl Config {
+    /// Loads and checks a file and its environment. All mistakes come at once.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        load::load(path)
+    }
+
+    /// What the store needs to know.
+    pub fn store_options(&self) -> StoreOptions {
+        StoreOptions { url: self.store.url.clone(), tenant: self.tenant.clone() }
+    }
+}
+
+/// The mapping of a connection: its own file, else the shipped one, else the one beside the operator's connector.
+pub fn load_mapping(config: &Config, connection: &ConnectionConfig) -> Result<Mapping, Vec<Diagnostic>> {
+    let (source, file) = mapping_source(config, connection)?;
+    Mapping::parse(&source, &file)
+}
+
+fn mapping_source(config: &Config, connection: &ConnectionConfig) -> Result<(String, String), Vec<Diagnostic>> {
+    let beside = config.connectors_dir.as_ref().map(|dir| dir.join(&connection.connector).join("contact.toml"));
+    if let Some(path) = connection.mapping.clone().or(beside.filter(|path| path.exists())) {
+        let file = path.display().to_string();
+        return match std::fs::read_to_string(&path) {
+            Ok(source) => Ok((source, file)),
+            Err(error) => {
+                let message = format!("the mapping file cannot be read: {error}");
+                let help = "correct `mapping` in the connection, or leave it out to use the shipped file";
+                Err(vec![Diagnostic { file, line: 1, column: 1, message, help: help.to_owned() }])
+            }
+        };
+    }
+    let shipped = match connection.connector.as_str() {
+        "chatway" => include_str!("../../mappings/contact/chatway.toml"),
+        "chatwoot" => include_str!("../../mappings/contact/chatwoot.toml"),
+        "crm" => include_str!("../../mappings/contact/crm.toml"),
+        "hubspot" => include_str!("../../mappings/contact/hubspot.toml"),
+        "woocommerce" => include_str!("../../mappings/contact/woocommerce.toml"),
+        other => {
+            let message = format!("connector `{other}` has no mapping");
+            let help = "write one (docs/rest-connector.md) and name it with `mapping = \"FILE\"` in the connection";
+            return Err(vec![Diagnostic { file: "configuration".to_owned(), line: 1, column: 1, message, help: help.to_owned() }]);
+        }
+    };
+    Ok((shipped.to_owned(), format!("mappings/contact/{}.toml", connection.connector)))
+}

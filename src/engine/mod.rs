@@ -1,0 +1,196 @@
+//! The drivers around the core: read, reconcile, write, and tell what happened.
+//!
+//! A run holds the leases of its connections, reads them, plans everything in the store, lets the guards look at the
+//! whole plan, and only then writes. Whatever a far end answers is observed and becomes the new base, so that an echo is
+//! no change. When answers changed something, the run goes round again until nothing is left to do.
+
+mod decide;
+mod deletion;
+mod observe;
+mod progress;
+mod pull;
+mod push;
+mod reconcile;
+mod report;
+mod revert;
+mod run;
+mod session;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use counterpart_connectors::{CheckReport, Clock, ConnectorError, Lane, Millis, OpenError, OpenGate, Transport};
+use counterpart_core::identity::IdentityRules;
+use counterpart_core::mapping::Mapping;
+use tokio_util::sync::CancellationToken;
+
+pub use decide::Decision;
+pub use progress::{Event, Progress, Silent};
+pub use report::{
+    Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,
+    Verdict,
+};
+
+use crate::config::Config;
+use crate::store::{Store, StoreError};
+use session::Wired;
+
+/// Whether the connections of a run are worked on side by side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// Every connection goes at its own speed.
+    #[default]
+    SideBySide,
+    /// One connection after the other: slower, and the same calls come in the same order every time.
+    OneByOne,
+}
+
+/// Everything a run needs from outside: configuration, store, clock, network.
+pub struct Engine {
+    config: Arc<Config>,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    transport: Arc<dyn Transport>,
+    progress: Arc<dyn Progress>,
+    stop: CancellationToken,
+    mappings: BTreeMap<String, Arc<Mapping>>,
+    pace: Pace,
+}
+
+/// Why a run could not be made or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A name on the command line that no sync has.
+    #[error("there is no sync `{name}`; the configuration has: {}", known.join(", "))]
+    NoSuchSync {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The configuration has no syncs.
+    #[error("the configuration has no [[syncs]]; add one that says which connections to keep in agreement")]
+    NoSyncs,
+    /// A connection that the configuration does not have.
+    #[error("there is no connection `{0}` in the configuration")]
+    NoSuchConnection(String),
+    /// Another run has the connection.
+    #[error("connection `{connection}` is in use by another run ({holder}); wait for it to end, or try again later")]
+    Busy {
+        /// The connection.
+        connection: String,
+        /// Host, process and number of the other run.
+        holder: String,
+        /// When its lease ends if it shows no sign of life.
+        until: Millis,
+    },
+    /// A mapping file with mistakes.
+    #[error("mapping of connection `{connection}`: {}", problems.join("; "))]
+    Mapping {
+        /// The connection.
+        connection: String,
+        /// One line for each mistake, with file, line and column.
+        problems: Vec<String>,
+    },
+    /// A connection whose settings do not fit.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A vendor answered in a way that ends the work on its connection.
+    #[error("{connection}: {error}")]
+    Vendor {
+        /// The connection.
+        connection: String,
+        /// What it said.
+        error: ConnectorError,
+    },
+    /// The plan to apply is not what the present world gives.
+    #[error("the world has moved since this plan was made (its hash is {planned}, now it is {found}); make a new plan")]
+    Moved {
+        /// Hash in the file.
+        planned: String,
+        /// Hash now.
+        found: String,
+    },
+    /// Something asked for by number that is not there.
+    #[error("there is no {what} {id}")]
+    NoSuch {
+        /// `run` or `conflict`.
+        what: &'static str,
+        /// Its number.
+        id: i64,
+    },
+    /// A decision that does not fit the question.
+    #[error("{0}")]
+    Decision(String),
+    /// The plan could not be written to its file.
+    #[error("the plan could not be written: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+impl Engine {
+    /// Loads the mappings of all configured connections and gets ready; opens nothing yet.
+    pub fn new(
+        config: Arc<Config>,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        transport: Arc<dyn Transport>,
+        progress: Arc<dyn Progress>,
+        stop: CancellationToken,
+    ) -> Result<Engine, EngineError> {
+        let mut mappings = BTreeMap::new();
+        for (name, connection) in &config.connections {
+            let mapping = crate::config::load_mapping(&config, connection).map_err(|problems| EngineError::Mapping {
+                connection: name.clone(),
+                problems: problems
+                    .iter()
+                    .map(|problem| format!("{}:{}:{}: {}", problem.file, problem.line, problem.column, problem.message))
+                    .collect(),
+            })?;
+            mappings.insert(name.clone(), Arc::new(mapping));
+        }
+        Ok(Engine { config, store, clock, transport, progress, stop, mappings, pace: Pace::default() })
+    }
+
+    /// The same engine, working on its connections as `pace` says.
+    #[must_use]
+    pub fn with_pace(mut self, pace: Pace) -> Engine {
+        self.pace = pace;
+        self
+    }
+
+    /// Probes every connection: reachable, credentials accepted, capabilities as configured.
+    pub async fn check_online(&self) -> Vec<(String, Result<CheckReport, EngineError>)> {
+        let mut results = Vec::new();
+        for name in self.config.connections.keys() {
+            let result = match self.wire(name, Arc::new(OpenGate)) {
+                Ok(wired) => wired.connection.check(Lane::Incremental).await.map_err(|error| self.vendor(&wired, error)),
+                Err(error) => Err(error),
+            };
+            results.push((name.clone(), result));
+        }
+        results
+    }
+
+    /// All syncs share one set of people, so they share the rules by which people are recognised.
+    fn identity_rules(&self) -> &IdentityRules {
+        &self.config.syncs[0].identity
+    }
+
+    fn note(&self, text: &str) {
+        tracing::info!("{text}");
+        self.progress.event(Event::Note(text));
+    }
+
+    /// How long `calls` more calls last inside the connection's budget.
+    fn eta(&self, wired: &Wired, calls: u64, lane: Lane) -> i64 {
+        crate::budget::forecast(wired.connection.budgets(), calls, lane)
+    }
+
+    fn pull_eta(&self, wired: &Wired, rows: u64) -> i64 {
+        let page = u64::from(wired.capabilities().page_size.max(1));
+        self.eta(wired, rows.div_ceil(page), Lane::Backfill)
+    }
+}

@@ -1,0 +1,383 @@
+//! Reading one stream: which kind of reading is due, the page walk, and what can be said about it afterwards.
+//!
+//! A vendor with a change cursor is asked for what changed since the watermark, less an overlap for rows that become
+//! visible late. A vendor without one is read from the newest down to what is known (head scan), and from a rolling
+//! position through everything (deep scan). Once in a while everything is read in one go: only such a full scan, with a
+//! certificate that nothing was cut, can say that a record is missing.
+
+use counterpart_connectors::{ConnectorError, ErrorKind, Lane, Millis, Page, PullMode, PullRequest};
+
+use super::observe::observe;
+use super::progress::Event;
+use super::report::StreamReport;
+use super::session::{STREAM, Session, Wired};
+use super::{Engine, EngineError};
+use crate::store::{PageOutcome, Scan, StreamState};
+
+/// How far behind the newest known change a `since` reading starts again: covers rows that become visible late,
+/// equal timestamps and whole-second clocks.
+const OVERLAP_MS: Millis = 10 * 60_000;
+/// A full scan of a vendor that has a change cursor is due again after this long; it finds deletions.
+const FULL_SCAN_EVERY_MS: Millis = 20 * 3_600_000;
+/// Walks over one stream that are tried until two agree.
+const MAX_PASSES: i64 = 3;
+
+/// Names of the readings, as kept in the store.
+const FULL: &str = "full";
+const HEAD: &str = "head";
+const SINCE: &str = "since";
+const DEEP: &str = "deep";
+
+/// What one walk has met so far.
+#[derive(Default)]
+struct Walk {
+    capped: bool,
+}
+
+/// Why a walk ended before its last page.
+enum Ended {
+    AtEnd,
+    AtKnown,
+    PageLimit,
+    Stopped,
+}
+
+impl Engine {
+    /// Reads one connection's contacts as far as is due.
+    pub(super) async fn pull(&self, session: &Session, wired: &Wired) -> Result<StreamReport, EngineError> {
+        let mut report =
+            StreamReport { connection: wired.name.clone(), stream: STREAM.to_owned(), ..StreamReport::default() };
+        match self.pull_due(session, wired, &mut report).await {
+            Ok(()) => {}
+            Err(EngineError::Vendor { error, .. }) if error.kind == ErrorKind::Stopped => {
+                report.complete = false;
+                report.why = Some("stopped".to_owned());
+            }
+            Err(EngineError::Vendor { error, .. }) => {
+                report.complete = false;
+                report.why = Some(error.message.clone());
+                self.note(&format!("{}: {}", wired.name, error.message));
+            }
+            Err(other) => return Err(other),
+        }
+        Ok(report)
+    }
+
+    async fn pull_due(
+        &self,
+        session: &Session,
+        wired: &Wired,
+        report: &mut StreamReport,
+    ) -> Result<(), EngineError> {
+        let mut state = self.store.stream_state(&wired.name, STREAM).await?;
+        let capabilities = wired.capabilities();
+        let interrupted = match state.open_scan {
+            Some(id) => self.store.scan(id).await?.filter(|scan| scan.mode == FULL),
+            None => None,
+        };
+        let last_full = match state.last_complete_scan {
+            Some(id) => self.store.scan(id).await?,
+            None => None,
+        };
+        let full_due = match &last_full {
+            None => true,
+            Some(scan) => capabilities.since && self.clock.now() - scan.started_at >= FULL_SCAN_EVERY_MS,
+        };
+        if full_due || interrupted.is_some() {
+            let lane = if last_full.is_none() { Lane::Backfill } else { Lane::Audit };
+            return self.full_scan(session, wired, lane, &mut state, interrupted, report).await;
+        }
+        if capabilities.since {
+            return self.since_scan(wired, &mut state, report).await;
+        }
+        let Some(pages) = wired.config.deep_pages else {
+            return self.full_scan(session, wired, Lane::Audit, &mut state, None, report).await;
+        };
+        if capabilities.head {
+            self.head_scan(wired, &mut state, report).await?;
+        }
+        if pages > 0 {
+            self.deep_scan(wired, pages, &mut state, report).await?;
+        }
+        Ok(())
+    }
+
+    /// Walks the whole stream, again when pages moved meanwhile, and sweeps for missing records when it was whole.
+    async fn full_scan(
+        &self,
+        session: &Session,
+        wired: &Wired,
+        lane: Lane,
+        state: &mut StreamState,
+        interrupted: Option<Scan>,
+        report: &mut StreamReport,
+    ) -> Result<(), EngineError> {
+        let mut scan = match interrupted {
+            Some(scan) => scan,
+            None => self.store.begin_scan(&wired.name, STREAM, FULL, self.clock.now()).await?,
+        };
+        state.open_scan = Some(scan.id);
+        let verdict = loop {
+            let before = scan.distinct;
+            let (walk, ended) = self.walk(wired, lane, PullMode::Full, &mut scan, state, None, report).await?;
+            if !matches!(ended, Ended::AtEnd) {
+                report.complete = false;
+                report.why = Some("stopped; the next run goes on at this page".to_owned());
+                return Ok(());
+            }
+            scan.passes += 1;
+            match certify(wired, &scan, &walk, before) {
+                Coverage::Whole => break Ok(()),
+                Coverage::Cut(why) => break Err(why),
+                Coverage::Doubtful(why) if scan.passes >= MAX_PASSES => break Err(why),
+                Coverage::Doubtful(_) => {}
+            }
+        };
+        scan.finished_at = Some(self.clock.now());
+        scan.cursor = None;
+        scan.complete = verdict.is_ok();
+        scan.why = verdict.clone().err();
+        self.store.finish_scan(&scan).await?;
+        state.open_scan = None;
+        if scan.complete {
+            state.last_complete_scan = Some(scan.id);
+        }
+        state.last_pull_at = scan.finished_at;
+        report.complete = scan.complete;
+        report.why = scan.why.clone();
+        self.judge_silence(wired, &scan, state, report).await?;
+        self.store.save_stream_state(&wired.name, STREAM, state).await?;
+        if report.complete {
+            self.store.sweep_missing(scan.id, self.clock.now()).await?;
+            self.settle_unknown_creates(session, wired, scan.started_at).await?;
+        }
+        Ok(())
+    }
+
+    /// A stream that shows nothing where there used to be plenty is not a success, whatever its pages say.
+    async fn judge_silence(
+        &self,
+        wired: &Wired,
+        scan: &Scan,
+        state: &mut StreamState,
+        report: &mut StreamReport,
+    ) -> Result<(), EngineError> {
+        let usual = state.typical_rows.unwrap_or(0);
+        if scan.distinct == 0 && usual > 0 {
+            report.complete = false;
+            report.why = Some(format!("silent: no rows where {usual} are usual"));
+            self.note(&format!("{}: the stream is silent, {usual} rows are usual; nothing is taken as deleted", wired.name));
+        } else {
+            state.typical_rows = Some(scan.distinct);
+        }
+        Ok(())
+    }
+
+    async fn since_scan(
+        &self,
+        wired: &Wired,
+        state: &mut StreamState,
+        report: &mut StreamReport,
+    ) -> Result<(), EngineError> {
+        let from = state.watermark.unwrap_or(0).saturating_sub(OVERLAP_MS).max(0);
+        let mut scan = self.store.begin_scan(&wired.name, STREAM, SINCE, self.clock.now()).await?;
+        let (walk, ended) =
+            self.walk(wired, Lane::Incremental, PullMode::Since(from), &mut scan, state, None, report).await?;
+        self.close_partial(wired, scan, &walk, &ended, state, report).await
+    }
+
+    async fn head_scan(
+        &self,
+        wired: &Wired,
+        state: &mut StreamState,
+        report: &mut StreamReport,
+    ) -> Result<(), EngineError> {
+        let mut scan = self.store.begin_scan(&wired.name, STREAM, HEAD, self.clock.now()).await?;
+        let (walk, ended) =
+            self.walk(wired, Lane::Incremental, PullMode::Head, &mut scan, state, None, report).await?;
+        self.close_partial(wired, scan, &walk, &ended, state, report).await
+    }
+
+    /// Reads on for some pages from where the last deep scan stopped, and starts over at the end.
+    async fn deep_scan(
+        &self,
+        wired: &Wired,
+        pages: u64,
+        state: &mut StreamState,
+        report: &mut StreamReport,
+    ) -> Result<(), EngineError> {
+        let mut scan = self.store.begin_scan(&wired.name, STREAM, DEEP, self.clock.now()).await?;
+        scan.cursor = state.deep_cursor.clone();
+        let (walk, ended) =
+            self.walk(wired, Lane::Audit, PullMode::Full, &mut scan, state, Some(pages), report).await?;
+        state.deep_cursor = match ended {
+            Ended::AtEnd => None,
+            _ => scan.cursor.clone(),
+        };
+        self.close_partial(wired, scan, &walk, &ended, state, report).await
+    }
+
+    async fn close_partial(
+        &self,
+        wired: &Wired,
+        mut scan: Scan,
+        walk: &Walk,
+        ended: &Ended,
+        state: &mut StreamState,
+        report: &mut StreamReport,
+    ) -> Result<(), EngineError> {
+        scan.finished_at = Some(self.clock.now());
+        scan.why = Some(format!("a {} reading does not cover the stream", scan.mode));
+        self.store.finish_scan(&scan).await?;
+        state.open_scan = None;
+        state.last_pull_at = scan.finished_at;
+        self.store.save_stream_state(&wired.name, STREAM, state).await?;
+        report.complete = !walk.capped && !matches!(ended, Ended::Stopped);
+        if walk.capped {
+            report.why = Some("the vendor's cap was reached; more rows exist".to_owned());
+        }
+        if matches!(ended, Ended::Stopped) {
+            report.why = Some("stopped".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Reads page after page. While one page is being stored the next one is already on its way, except where what the
+    /// page holds decides whether another is wanted.
+    #[expect(clippy::too_many_arguments, reason = "one walk, described by what it reads and what it reports to")]
+    async fn walk(
+        &self,
+        wired: &Wired,
+        lane: Lane,
+        mode: PullMode,
+        scan: &mut Scan,
+        state: &mut StreamState,
+        page_limit: Option<u64>,
+        report: &mut StreamReport,
+    ) -> Result<(Walk, Ended), EngineError> {
+        let mut walk = Walk::default();
+        let mut pages = 0;
+        let mut page = self.page(wired, lane, mode, scan.cursor.as_deref()).await?;
+        loop {
+            pages += 1;
+            walk.capped |= page.capped;
+            scan.total = page.total.map(|total| total as i64).or(scan.total);
+            let next = page.next.take();
+            let rows = self.read_rows(wired, page, state, report);
+            scan.cursor = next.clone();
+            scan.pages += 1;
+            let look_ahead = next.is_some()
+                && mode != PullMode::Head
+                && page_limit.is_none_or(|limit| pages < limit)
+                && !self.stop.is_cancelled();
+            let now = self.clock.now();
+            let store = self.store.observe_page(&wired.name, STREAM, &rows, scan, state, now);
+            let (outcome, ahead) = if look_ahead {
+                let fetch = self.page(wired, lane, mode, next.as_deref());
+                let (outcome, ahead) = futures_util::future::join(store, fetch).await;
+                (outcome?, Some(ahead))
+            } else {
+                (store.await?, None)
+            };
+            let all_known = outcome.new == 0 && outcome.changed == 0;
+            self.tally(wired, &outcome, rows.len() as u64, scan, report);
+            page = match (ahead, next) {
+                (Some(ahead), _) => ahead?,
+                (None, None) => return Ok((walk, Ended::AtEnd)),
+                (None, Some(_)) if self.stop.is_cancelled() => return Ok((walk, Ended::Stopped)),
+                (None, Some(_)) if mode == PullMode::Head && all_known => return Ok((walk, Ended::AtKnown)),
+                (None, Some(_)) if page_limit.is_some_and(|limit| pages >= limit) => {
+                    return Ok((walk, Ended::PageLimit));
+                }
+                (None, Some(next)) => self.page(wired, lane, mode, Some(&next)).await?,
+            };
+        }
+    }
+
+    fn read_rows(
+        &self,
+        wired: &Wired,
+        page: Page,
+        state: &mut StreamState,
+        report: &mut StreamReport,
+    ) -> Vec<crate::store::Incoming> {
+        if let Some(server) = page.server_time {
+            state.clock_offset = Some(server - self.clock.now());
+        }
+        page.records
+            .into_iter()
+            .map(|record| {
+                // The watermark lives in the vendor's own time, so that no clock of ours can make it skip a row.
+                state.watermark = state.watermark.max(record.updated_at);
+                let observed = observe(wired, record);
+                report.problems += observed.problems;
+                observed.row
+            })
+            .collect()
+    }
+
+    fn tally(
+        &self,
+        wired: &Wired,
+        outcome: &PageOutcome,
+        rows: u64,
+        scan: &Scan,
+        report: &mut StreamReport,
+    ) {
+        report.pulled += rows;
+        report.changed += outcome.new + outcome.changed;
+        let total = scan.total.and_then(|total| u64::try_from(total).ok());
+        self.progress.event(Event::Pulling {
+            connection: &wired.name,
+            stream: STREAM,
+            done: report.pulled,
+            total,
+            eta_ms: total.map(|total| self.pull_eta(wired, total.saturating_sub(report.pulled))),
+        });
+    }
+
+    async fn page(
+        &self,
+        wired: &Wired,
+        lane: Lane,
+        mode: PullMode,
+        cursor: Option<&str>,
+    ) -> Result<Page, EngineError> {
+        wired
+            .connection
+            .pull(lane, PullRequest { stream: STREAM, mode, cursor })
+            .await
+            .map_err(|error| self.vendor(wired, error))
+    }
+
+    pub(super) fn vendor(&self, wired: &Wired, error: ConnectorError) -> EngineError {
+        EngineError::Vendor { connection: wired.name.clone(), error }
+    }
+}
+
+/// What a finished walk says about the stream as a whole.
+enum Coverage {
+    /// Every row was seen.
+    Whole,
+    /// Rows may have slipped between pages; another walk can tell.
+    Doubtful(String),
+    /// Rows are known to be missing and another walk would not show them.
+    Cut(String),
+}
+
+fn certify(wired: &Wired, scan: &Scan, walk: &Walk, distinct_before: i64) -> Coverage {
+    if walk.capped {
+        return Coverage::Cut("the vendor's cap was reached; more rows exist".to_owned());
+    }
+    // A second walk that meets nothing new shows that the first one missed nothing the vendor would show.
+    let walks_agree = scan.passes > 1 && scan.distinct == distinct_before;
+    match scan.total {
+        Some(total) if scan.distinct >= total => Coverage::Whole,
+        Some(total) => {
+            let why = format!("{total} rows announced, {} seen", scan.distinct);
+            if walks_agree { Coverage::Cut(why) } else { Coverage::Doubtful(why) }
+        }
+        None if wired.capabilities().stable_pages || walks_agree => Coverage::Whole,
+        None => Coverage::Doubtful("no total to compare with, and rows may move between pages".to_owned()),
+    }
+}

@@ -1,0 +1,269 @@
+//! One run's hold on its connections: leases, open connections with their budget, and what an earlier run left behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use counterpart_connectors::{Call, Capabilities, Connection, ConnectionSpec, Gate, GateError, Millis, RateSignal};
+use counterpart_core::mapping::Mapping;
+
+use super::{Engine, EngineError};
+use crate::budget::{AccountBudget, Ledger};
+use crate::config::{ConnectionConfig, SyncConfig};
+use crate::store::Store;
+
+/// How long a lease lasts without a sign of life; longer than any wait for the budget that is not given up.
+const LEASE_MS: i64 = 15 * 60_000;
+
+/// The one stream that contacts are read from.
+pub(super) const STREAM: &str = "contact";
+
+/// One connection as a run uses it.
+pub(super) struct Wired {
+    pub name: String,
+    pub config: ConnectionConfig,
+    pub connection: Connection,
+    pub mapping: Arc<Mapping>,
+}
+
+impl Wired {
+    pub fn capabilities(&self) -> &Capabilities {
+        self.connection.capabilities()
+    }
+
+    pub fn region(&self) -> Option<&str> {
+        self.config.region.as_deref()
+    }
+}
+
+/// One run: which syncs, which connections, who holds them.
+pub(super) struct Session {
+    pub run: i64,
+    pub started_at: Millis,
+    pub syncs: Vec<SyncConfig>,
+    /// Connections that this run reads and writes, by name.
+    pub wired: BTreeMap<String, Arc<Wired>>,
+    /// Connections that share people with those, directly or through other syncs; their records take part in merges.
+    pub group: BTreeSet<String>,
+    pub ledger: Arc<Ledger>,
+    pub holder: String,
+}
+
+impl Session {
+    /// The sync that an operation at `target` for a person known at `sources` belongs to.
+    pub fn sync_for(&self, target: &str, sources: &BTreeSet<&str>) -> Option<&SyncConfig> {
+        self.syncs.iter().find(|sync| {
+            sync.between.iter().any(|name| name == target)
+                && sync.between.iter().any(|name| name != target && sources.contains(name.as_str()))
+        })
+    }
+
+    /// The sync whose policies decide for a person known at `connections`.
+    pub fn policy_for(&self, connections: &BTreeSet<&str>) -> &SyncConfig {
+        self.syncs
+            .iter()
+            .find(|sync| sync.between.iter().filter(|name| connections.contains(name.as_str())).count() > 1)
+            .unwrap_or(&self.syncs[0])
+    }
+}
+
+/// The ledger, renewing the run's leases on the way: whoever still calls is still there.
+struct LeasedGate {
+    ledger: Arc<Ledger>,
+    store: Store,
+    lease: String,
+    holder: String,
+    clock: Arc<dyn counterpart_connectors::Clock>,
+    renewed_at: std::sync::atomic::AtomicI64,
+}
+
+#[async_trait]
+impl Gate for LeasedGate {
+    async fn acquire(&self, call: &Call<'_>) -> Result<u64, GateError> {
+        use std::sync::atomic::Ordering;
+        let now = self.clock.now();
+        if now - self.renewed_at.load(Ordering::Relaxed) > LEASE_MS / 30 {
+            let kept = self
+                .store
+                .renew_lease(&self.lease, &self.holder, now, LEASE_MS)
+                .await
+                .map_err(|error| GateError::Store(error.to_string()))?;
+            if !kept {
+                return Err(GateError::Stopped);
+            }
+            self.renewed_at.store(now, Ordering::Relaxed);
+        }
+        self.ledger.acquire(call).await
+    }
+
+    async fn settle(&self, permit: u64, call: &Call<'_>, signal: &RateSignal) {
+        self.ledger.settle(permit, call, signal).await;
+    }
+}
+
+fn lease_name(connection: &str) -> String {
+    format!("connection:{connection}")
+}
+
+/// This process, as other processes on this and other machines can recognise it.
+fn holder() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    format!("{}:{}:{}", host.trim(), std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Whether a holder on this machine is a process that no longer exists. A holder elsewhere counts as alive until its
+/// lease runs out.
+fn surely_dead(other: &str, ours: &str) -> bool {
+    let mut other = other.split(':');
+    let mut ours = ours.split(':');
+    let (Some(host), Some(pid)) = (other.next(), other.next()) else { return false };
+    host == ours.next().unwrap_or_default()
+        && Some(pid) != ours.next()
+        && std::path::Path::new("/proc/self").exists()
+        && !std::path::Path::new("/proc").join(pid).exists()
+}
+
+impl Engine {
+    /// Selects the syncs, takes their connections' leases in one order for all processes, and opens them.
+    pub(super) async fn begin(&self, kind: &str, names: &[String]) -> Result<Session, EngineError> {
+        let syncs = self.select(names)?;
+        let active: BTreeSet<String> = syncs.iter().flat_map(|sync| sync.between.iter().cloned()).collect();
+        let holder = holder();
+        let mut held: Vec<String> = Vec::new();
+        for name in &active {
+            match self.take_lease(name, &holder).await {
+                Ok(()) => held.push(name.clone()),
+                Err(error) => {
+                    self.release(&held, &holder).await?;
+                    return Err(error);
+                }
+            }
+        }
+        match self.open(kind, syncs, active, &holder).await {
+            Ok(session) => Ok(session),
+            Err(error) => {
+                self.release(&held, &holder).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn take_lease(&self, connection: &str, holder: &str) -> Result<(), EngineError> {
+        let lease = lease_name(connection);
+        let now = self.clock.now();
+        if self.store.lease(&lease, holder, now, LEASE_MS).await?.is_some() {
+            return Ok(());
+        }
+        let (other, until) = self.store.lease_holder(&lease).await?.unwrap_or_default();
+        if surely_dead(&other, holder) {
+            self.store.release_lease(&lease, &other).await?;
+            if self.store.lease(&lease, holder, now, LEASE_MS).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(EngineError::Busy { connection: connection.to_owned(), holder: other, until })
+    }
+
+    async fn open(
+        &self,
+        kind: &str,
+        syncs: Vec<SyncConfig>,
+        active: BTreeSet<String>,
+        holder: &str,
+    ) -> Result<Session, EngineError> {
+        let started_at = self.clock.now();
+        let names: Vec<String> = syncs.iter().map(|sync| sync.name.clone()).collect();
+        self.store.fail_orphaned_runs(&names, started_at).await?;
+        let run = self.store.start_run(kind, &names, "", started_at).await?;
+        let budgets = self.budgets(&active)?;
+        let ledger = Arc::new(Ledger::new(self.store.clone(), self.clock.clone(), budgets, run, holder.to_owned()));
+        let mut wired = BTreeMap::new();
+        for name in &active {
+            let gate = Arc::new(LeasedGate {
+                ledger: ledger.clone(),
+                store: self.store.clone(),
+                lease: lease_name(name),
+                holder: holder.to_owned(),
+                clock: self.clock.clone(),
+                renewed_at: std::sync::atomic::AtomicI64::new(started_at),
+            });
+            wired.insert(name.clone(), Arc::new(self.wire(name, gate)?));
+        }
+        let group = self.group_of(&active);
+        Ok(Session { run, started_at, syncs, wired, group, ledger, holder: holder.to_owned() })
+    }
+
+    /// Budgets of all connections, as their manifests and settings say.
+    fn budgets(&self, active: &BTreeSet<String>) -> Result<Vec<AccountBudget>, EngineError> {
+        let mut budgets = Vec::new();
+        for name in active {
+            let open = self.wire(name, Arc::new(counterpart_connectors::OpenGate))?;
+            for facts in open.connection.budgets() {
+                budgets.push(AccountBudget {
+                    connection: name.clone(),
+                    account: open.connection.account(),
+                    class: facts.class.clone(),
+                    requests: facts.requests,
+                    per_ms: facts.per_ms,
+                });
+            }
+        }
+        Ok(budgets)
+    }
+
+    pub(super) fn wire(&self, name: &str, gate: Arc<dyn Gate>) -> Result<Wired, EngineError> {
+        let config = self.config.connections.get(name).ok_or_else(|| EngineError::NoSuchConnection(name.to_owned()))?;
+        let spec = ConnectionSpec {
+            name: name.to_owned(),
+            connector: config.connector.clone(),
+            settings: config.settings.clone(),
+            secrets: config.secrets.clone(),
+            manifest_dirs: self.config.connectors_dir.iter().cloned().collect(),
+        };
+        let connection = Connection::open(spec, self.transport.clone(), gate, self.clock.clone())?;
+        let mapping = self.mappings.get(name).cloned().ok_or_else(|| EngineError::NoSuchConnection(name.to_owned()))?;
+        Ok(Wired { name: name.to_owned(), config: config.clone(), connection, mapping })
+    }
+
+    fn select(&self, names: &[String]) -> Result<Vec<SyncConfig>, EngineError> {
+        if let Some(unknown) = names.iter().find(|name| !self.config.syncs.iter().any(|sync| sync.name == **name)) {
+            return Err(EngineError::NoSuchSync {
+                name: unknown.clone(),
+                known: self.config.syncs.iter().map(|sync| sync.name.clone()).collect(),
+            });
+        }
+        let chosen: Vec<SyncConfig> = self
+            .config
+            .syncs
+            .iter()
+            .filter(|sync| names.is_empty() || names.contains(&sync.name))
+            .cloned()
+            .collect();
+        if chosen.is_empty() { Err(EngineError::NoSyncs) } else { Ok(chosen) }
+    }
+
+    /// All connections that are tied to `active` through any configured sync.
+    fn group_of(&self, active: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut group = active.clone();
+        loop {
+            let before = group.len();
+            for sync in &self.config.syncs {
+                if sync.between.iter().any(|name| group.contains(name)) {
+                    group.extend(sync.between.iter().cloned());
+                }
+            }
+            if group.len() == before {
+                return group;
+            }
+        }
+    }
+
+    pub(super) async fn release(&self, connections: &[String], holder: &str) -> Result<(), EngineError> {
+        for name in connections {
+            self.store.release_lease(&lease_name(name), holder).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! Simulated worlds: real engine, real store, real connectors, fake vendors that lie, virtual time, one seed.
+
+mod clock;
+mod laws;
+mod world;
+
+pub use clock::{Death, InProcess, SimClock};
+pub use laws::{budget_kept, check};
+pub use world::{World, WorldPlan};
