@@ -10,7 +10,7 @@ use counterpart_connectors::{ConnectorError, ErrorKind, Lane, Millis, Page, Pull
 use super::observe::observe;
 use super::progress::Event;
 use super::report::StreamReport;
-use super::session::{STREAM, Session, Wired};
+use super::session::{STREAM, Wired};
 use super::{Engine, EngineError};
 use crate::store::{PageOutcome, Scan, StreamState};
 
@@ -44,10 +44,10 @@ enum Ended {
 
 impl Engine {
     /// Reads one connection's contacts as far as is due.
-    pub(super) async fn pull(&self, session: &Session, wired: &Wired) -> Result<StreamReport, EngineError> {
+    pub(super) async fn pull(&self, wired: &Wired) -> Result<StreamReport, EngineError> {
         let mut report =
             StreamReport { connection: wired.name.clone(), stream: STREAM.to_owned(), ..StreamReport::default() };
-        match self.pull_due(session, wired, &mut report).await {
+        match self.pull_due(wired, &mut report).await {
             Ok(()) => {}
             Err(EngineError::Vendor { error, .. }) if error.kind == ErrorKind::Stopped => {
                 report.complete = false;
@@ -65,7 +65,6 @@ impl Engine {
 
     async fn pull_due(
         &self,
-        session: &Session,
         wired: &Wired,
         report: &mut StreamReport,
     ) -> Result<(), EngineError> {
@@ -85,13 +84,13 @@ impl Engine {
         };
         if full_due || interrupted.is_some() {
             let lane = if last_full.is_none() { Lane::Backfill } else { Lane::Audit };
-            return self.full_scan(session, wired, lane, &mut state, interrupted, report).await;
+            return self.full_scan(wired, lane, &mut state, interrupted, report).await;
         }
         if capabilities.since {
             return self.since_scan(wired, &mut state, report).await;
         }
         let Some(pages) = wired.config.deep_pages else {
-            return self.full_scan(session, wired, Lane::Audit, &mut state, None, report).await;
+            return self.full_scan(wired, Lane::Audit, &mut state, None, report).await;
         };
         if capabilities.head {
             self.head_scan(wired, &mut state, report).await?;
@@ -105,7 +104,6 @@ impl Engine {
     /// Walks the whole stream, again when pages moved meanwhile, and sweeps for missing records when it was whole.
     async fn full_scan(
         &self,
-        session: &Session,
         wired: &Wired,
         lane: Lane,
         state: &mut StreamState,
@@ -149,7 +147,7 @@ impl Engine {
         self.store.save_stream_state(&wired.name, STREAM, state).await?;
         if report.complete {
             self.store.sweep_missing(scan.id, self.clock.now()).await?;
-            self.settle_unknown_creates(session, wired, scan.started_at).await?;
+            self.settle_unknown(wired, scan.started_at).await?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use super::progress::Event;
 use super::session::{STREAM, Session, Wired};
 use super::{Engine, EngineError};
 use crate::config::WriteCheck;
-use crate::store::{NewConflict, OpResult, OpState, OutboxRow};
+use crate::store::{NewConflict, OpResult, OpState, OutboxRow, Reconciled, RecordUpdate};
 
 /// Operations loaded at once.
 const BATCH: u64 = 50;
@@ -54,6 +54,7 @@ impl Engine {
         loop {
             let rows = self.store.next_ops(session.run, &wired.name, BATCH).await?;
             if rows.is_empty() {
+                self.settle_unknown(wired, i64::MIN).await?;
                 return Ok(true);
             }
             for row in rows {
@@ -273,15 +274,14 @@ impl Engine {
                 self.note(&format!("{}: {} is gone", wired.name, row.id));
                 Ok(Outcome { conflict: Some(gone(row)), ..Outcome::dropped("not there any more") })
             }
-            ErrorKind::Invalid { .. } | ErrorKind::Unsupported | ErrorKind::Contract => {
+            ErrorKind::Invalid { .. } | ErrorKind::Unsupported => {
                 Ok(Outcome { conflict: Some(refusal(row, &row.op.fields, &message)), ..Outcome::of(OpState::Refused, message) })
             }
             ErrorKind::Conflict { ref keys, .. } if keys.is_empty() => Ok(Outcome::dropped("changed there meanwhile")),
             ErrorKind::Conflict { .. } => {
                 Ok(Outcome { conflict: Some(refusal(row, &row.op.fields, &message)), ..Outcome::of(OpState::Refused, message) })
             }
-            // Sending the same values twice has one effect: the next look at the record tells what became of it.
-            ErrorKind::OutcomeUnknown => Ok(Outcome::dropped("outcome unknown; derived again from what is there")),
+            ErrorKind::OutcomeUnknown => Ok(Outcome::of(OpState::Unknown, message)),
             _ => Err(error),
         }
     }
@@ -306,7 +306,11 @@ impl Engine {
             Some(seen) => agree_on(&mut agreed, seen, &outcome.sent, &golden),
             None => true,
         };
+        if outcome.state == OpState::Dropped && matches!(row.op.action, Action::Create) {
+            self.make_due(row.entity_id).await?;
+        }
         let linked = outcome.state == OpState::Done || matches!(row.op.action, Action::Update { .. });
+        let dirty = dirty && outcome.state != OpState::Unknown;
         let now = self.clock.now();
         self.store
             .finish_push(
@@ -330,53 +334,101 @@ impl Engine {
         Ok(())
     }
 
-    /// At the start of a run: rows that a dead process left in `sending`.
+    /// Lets the next round plan for a person again.
+    async fn make_due(&self, entity: i64) -> Result<(), EngineError> {
+        let records = self.store.records_of_entities(STREAM, &[entity]).await?;
+        let records = records.iter().map(|record| RecordUpdate::due(record.id)).collect();
+        let out = Reconciled { records, ..Reconciled::default() };
+        Ok(self.store.save_reconciled(&out, self.clock.now()).await?)
+    }
+
+    /// At the start of a run: rows that a dead process left in `sending` may have happened.
     pub(super) async fn recover(&self, session: &Session) -> Result<(), EngineError> {
         let names: Vec<String> = session.wired.keys().cloned().collect();
         for row in self.store.sending_left(&names).await? {
             let wired = &session.wired[&row.op.connection];
-            let outcome = match row.op.action {
-                Action::Create => {
-                    let why = "the process ended while this was being sent";
+            let why = "the process ended while this was being sent";
+            let outcome = match self.look_after(wired, &row, i64::MIN).await {
+                Some(known) => known,
+                None if row.op.action == Action::Create => {
                     Outcome { conflict: Some(unknown(&row, why)), ..Outcome::of(OpState::Unknown, why) }
                 }
-                _ => Outcome::dropped("the process ended while this was being sent; derived again"),
+                None => Outcome::of(OpState::Unknown, why),
             };
             self.settle(wired, &row, outcome).await?;
         }
         for wired in session.wired.values() {
-            self.settle_unknown_creates(session, wired, i64::MIN).await?;
+            self.settle_unknown(wired, i64::MIN).await?;
         }
         Ok(())
     }
 
-    /// Settles creates whose outcome is unknown: found, they are done; surely not there, they are planned again.
+    /// Settles writes whose outcome is unknown by looking at the far end. What shows the values that were sent counts as
+    /// our own doing, never as somebody's edit.
     ///
     /// `complete_since` is when a complete reading of the connection began: what that reading did not show is not there.
-    pub(super) async fn settle_unknown_creates(
-        &self,
-        session: &Session,
-        wired: &Wired,
-        complete_since: i64,
-    ) -> Result<(), EngineError> {
-        let _ = session;
+    pub(super) async fn settle_unknown(&self, wired: &Wired, complete_since: i64) -> Result<(), EngineError> {
         for row in self.store.open_unknown(std::slice::from_ref(&wired.name)).await? {
-            let old_enough = self.clock.now() - row.updated_at >= SETTLE_MS;
-            let covered = complete_since > row.updated_at;
-            let outcome = match self.look_for(wired, &row).await {
-                Ok(Some(found)) => {
-                    Outcome { state: OpState::Done, error: None, seen: Some(found), conflict: None, sent: row.op.fields.clone() }
-                }
-                Ok(None) if old_enough => Outcome::dropped("not there; planned again"),
-                Err(error) if error.kind == ErrorKind::Unsupported && covered => {
-                    Outcome::dropped("a complete reading has been made since; planned again if still wanted")
-                }
-                _ => continue,
-            };
-            self.settle(wired, &row, outcome).await?;
-            self.store.close_conflicts(&[unknown_key(&row)], self.clock.now()).await?;
+            if let Some(outcome) = self.look_after(wired, &row, complete_since).await {
+                self.store.close_conflicts(&[unknown_key(&row)], self.clock.now()).await?;
+                self.settle(wired, &row, outcome).await?;
+            }
         }
         Ok(())
+    }
+
+    /// What became of a write whose outcome is unknown; `None` when that cannot be said yet.
+    async fn look_after(&self, wired: &Wired, row: &OutboxRow, complete_since: i64) -> Option<Outcome> {
+        match &row.op.action {
+            Action::Create => self.look_again(wired, row, complete_since).await,
+            Action::Update { external_id } => self.compare(wired, row, external_id).await,
+            Action::Delete { external_id } => match wired.connection.fetch(Lane::Repair, STREAM, external_id).await {
+                Err(error) if error.kind == ErrorKind::NotFound => {
+                    Some(Outcome { error: None, ..Outcome::of(OpState::Done, "") })
+                }
+                Ok(found) => Some(Outcome { seen: Some(found), ..Outcome::dropped("still there") }),
+                Err(_) => None,
+            },
+        }
+    }
+
+    /// A create: found, it is done; surely not there, it is planned again.
+    async fn look_again(&self, wired: &Wired, row: &OutboxRow, complete_since: i64) -> Option<Outcome> {
+        let old_enough = self.clock.now() - row.updated_at >= SETTLE_MS;
+        let covered = complete_since > row.updated_at;
+        match self.look_for(wired, row).await {
+            Ok(Some(found)) => {
+                let sent = row.op.fields.clone();
+                Some(Outcome { state: OpState::Done, error: None, seen: Some(found), conflict: None, sent })
+            }
+            Ok(None) if old_enough => Some(Outcome::dropped("not there; planned again")),
+            Err(error) if error.kind == ErrorKind::Unsupported && covered => {
+                Some(Outcome::dropped("a complete reading has been made since; planned again if still wanted"))
+            }
+            _ => None,
+        }
+    }
+
+    /// An update: the fields that show what was sent were written.
+    async fn compare(&self, wired: &Wired, row: &OutboxRow, external_id: &str) -> Option<Outcome> {
+        let found = match wired.connection.fetch(Lane::Repair, STREAM, external_id).await {
+            Ok(found) => found,
+            Err(error) if error.kind == ErrorKind::NotFound => return Some(Outcome::dropped("not there any more")),
+            Err(error) if error.kind == ErrorKind::Unsupported => {
+                return Some(Outcome::dropped("this vendor cannot be asked; derived again from what is there"));
+            }
+            Err(_) => return None,
+        };
+        let shown = wired.mapping.read(&found.body, wired.region()).fields;
+        let took = |name: &FieldName, slot: &Slot| {
+            let wanted = wired.mapping.project(name, slot, Some(&found.body));
+            agree(shown.get(name).unwrap_or(&Slot::Cleared), &wanted)
+        };
+        let sent: Fields =
+            row.op.fields.iter().filter(|(name, slot)| took(name, slot)).map(|(n, s)| (n.clone(), s.clone())).collect();
+        let state = if sent.len() == row.op.fields.len() { OpState::Done } else { OpState::Dropped };
+        let error = (state == OpState::Dropped).then(|| "did not take effect; derived again".to_owned());
+        Some(Outcome { state, error, seen: Some(found), conflict: None, sent })
     }
 }
 

@@ -114,7 +114,14 @@ impl Engine {
         self.load_people(&mut batch, group, known).await?;
         let departures = self.departures(session, held, &batch.due, batch.people.values().flat_map(|p| &p.records)).await?;
         let people = std::mem::take(&mut batch.people);
+        let unsettled = self.unsettled(group).await?;
         for (entity, person) in people {
+            if unsettled.contains(&entity) {
+                // What one of the records shows may be our own write: it is not compared before that is known.
+                let due = person.records.iter().filter(|record| batch.due.contains(&record.id));
+                batch.out.records.extend(due.map(|record| RecordUpdate::due(record.id)));
+                continue;
+            }
             self.reconcile_person(session, &mut batch, entity, person, &departures);
         }
         // A due record that ended in no person (it waits in review, or is gone) is settled for now.
@@ -122,6 +129,13 @@ impl Engine {
         let rest: Vec<i64> = batch.due.difference(&written).copied().collect();
         batch.out.records.extend(rest.into_iter().map(RecordUpdate::settled));
         Ok(batch.out)
+    }
+
+    /// People with an update whose outcome is not known.
+    async fn unsettled(&self, group: &[String]) -> Result<BTreeSet<i64>, EngineError> {
+        let rows = self.store.open_unknown(group).await?;
+        let updates = rows.into_iter().filter(|row| matches!(row.op.action, Action::Update { .. }));
+        Ok(updates.map(|row| row.entity_id).collect())
     }
 
     // ---- who is who ------------------------------------------------------------------------------------------------
@@ -287,12 +301,21 @@ impl Engine {
             .iter()
             .map(|&index| format!("{}/{}", person.records[index].connection, person.records[index].external_id))
             .collect();
-        let mut planner = Planner { session, batch, entity, sources: &sources, connections: &connections, elsewhere: false };
+        let mut planner = Planner {
+            session,
+            batch,
+            entity,
+            sources: &sources,
+            connections: &connections,
+            elsewhere: false,
+            refused: BTreeSet::new(),
+        };
         planner.departures(&person, departures, policy);
         for (&index, side) in sides.iter().zip(&merged.sides) {
             planner.update(&person.records[index], side);
         }
         planner.creates(self, &person, &merged);
+        planner.close_refusals();
         let waits_elsewhere = planner.elsewhere;
         self.save_person(batch, entity, &person, &sides, merged, departures, waits_elsewhere, now);
     }
@@ -377,6 +400,8 @@ struct Planner<'a> {
     connections: &'a BTreeSet<&'a str>,
     /// Something is due at a connection that this run does not write to.
     elsewhere: bool,
+    /// Refusals that still hold something back.
+    refused: BTreeSet<i64>,
 }
 
 impl Planner<'_> {
@@ -385,12 +410,12 @@ impl Planner<'_> {
             return;
         }
         let Some(wired) = self.target(&record.connection) else { return };
-        let fields: Fields = side
-            .write
-            .iter()
-            .filter(|(name, slot)| !self.is_refused(&record.connection, name.as_str(), slot))
-            .map(|(name, slot)| (name.clone(), slot.clone()))
-            .collect();
+        let mut fields = Fields::new();
+        for (name, slot) in &side.write {
+            if !self.is_refused(&record.connection, name.as_str(), slot) {
+                fields.insert(name.clone(), slot.clone());
+            }
+        }
         if fields.is_empty() || !wired.capabilities().update || wired.config.read_only {
             return;
         }
@@ -438,7 +463,7 @@ impl Planner<'_> {
         if fields.is_empty() || !capabilities.required_for_create.iter().all(has) {
             return;
         }
-        let refused = fields.iter().any(|(name, slot)| self.is_refused(&wired.name, name.as_str(), slot));
+        let refused = fields.iter().filter(|(name, slot)| self.is_refused(&wired.name, name.as_str(), slot)).count() > 0;
         let unsettled = self.batch.open.iter().any(|conflict| {
             conflict.kind == "unknown" && conflict.entity_id == Some(self.entity) && conflict.field.as_deref() == Some(&wired.name)
         });
@@ -465,13 +490,24 @@ impl Planner<'_> {
     }
 
     /// Whether the vendor has refused exactly this value here and nobody has looked at it yet.
-    fn is_refused(&self, connection: &str, field: &str, slot: &counterpart_core::Slot) -> bool {
-        self.batch.open.iter().any(|conflict| {
+    fn is_refused(&mut self, connection: &str, field: &str, slot: &counterpart_core::Slot) -> bool {
+        let found = self.batch.open.iter().find(|conflict| {
             conflict.kind == "refused"
                 && conflict.entity_id == Some(self.entity)
                 && conflict.detail["connection"] == connection
                 && conflict.detail["fields"].get(field).is_some_and(|value| *value == serde_json::json!(slot))
-        })
+        });
+        self.refused.extend(found.map(|conflict| conflict.id));
+        found.is_some()
+    }
+
+    /// Refusals that hold nothing back any more are over.
+    fn close_refusals(&mut self) {
+        let over = self.batch.open.iter().filter(|conflict| {
+            conflict.kind == "refused" && conflict.entity_id == Some(self.entity) && !self.refused.contains(&conflict.id)
+        });
+        let over: Vec<i64> = over.map(|conflict| conflict.id).collect();
+        self.batch.out.closed_conflicts.extend(over);
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one operation")]

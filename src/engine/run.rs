@@ -135,11 +135,11 @@ impl Engine {
         self.recover(session).await?;
         let mut progressed = Progressed::default();
         let results = match self.pace {
-            Pace::SideBySide => join_all(session.wired.values().map(|wired| self.pull(session, wired))).await,
+            Pace::SideBySide => join_all(session.wired.values().map(|wired| self.pull(wired))).await,
             Pace::OneByOne => {
                 let mut results = Vec::new();
                 for wired in session.wired.values() {
-                    results.push(self.pull(session, wired).await);
+                    results.push(self.pull(wired).await);
                 }
                 results
             }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use counterpart::engine::RunReport;
-use counterpart::store::{ConflictFilter, RecordState};
+use counterpart::store::{Conflict, ConflictFilter, RecordState};
 use counterpart_core::agree;
 use counterpart_sandbox::{Person, Vendor};
 
@@ -15,8 +15,8 @@ type People = BTreeMap<String, BTreeMap<String, Vec<Person>>>;
 /// Checks every law that can be seen from outside, and quiescence by running once more.
 pub async fn check(world: &mut World, quiet: &RunReport) -> Result<(), Violation> {
     let people = people(world);
-    no_doubles(world, &people)?;
-    nobody_lost(world, &people)?;
+    no_doubles(&people)?;
+    nobody_lost(world, &people).await?;
     nothing_invented(world, &people)?;
     last_edits_arrived(world, &people)?;
     records_agree(world).await?;
@@ -40,7 +40,7 @@ fn people(world: &World) -> People {
 }
 
 /// Never two far-end records for one person.
-fn no_doubles(world: &World, people: &People) -> Result<(), Violation> {
+fn no_doubles(people: &People) -> Result<(), Violation> {
     for (email, places) in people {
         for (instance, found) in places {
             if found.len() > 1 {
@@ -49,21 +49,50 @@ fn no_doubles(world: &World, people: &People) -> Result<(), Violation> {
                 return Err(Violation { law: "L5 one record for each person", what });
             }
         }
-        let _ = world;
     }
     Ok(())
 }
 
-/// L4, and that everybody is known everywhere.
-fn nobody_lost(world: &World, people: &People) -> Result<(), Violation> {
+/// L1: everybody is known everywhere, or waits in a visible queue.
+async fn nobody_lost(world: &World, people: &People) -> Result<(), Violation> {
+    let open = open_conflicts(world).await?;
     for (email, places) in people {
         for (instance, _) in &world.plan.instances {
-            if !places.contains_key(instance) {
-                return Err(Violation { law: "L1", what: format!("{email} is missing in {instance}") });
+            if !places.contains_key(instance) && !waits(world, &open, places).await? {
+                let what = format!("{email} is missing in {instance}; waiting: {open:#?}");
+                return Err(Violation { law: "L1", what });
             }
         }
     }
     Ok(())
+}
+
+async fn open_conflicts(world: &World) -> Result<Vec<Conflict>, Violation> {
+    let filter = ConflictFilter { open_only: true, limit: 1000, ..ConflictFilter::default() };
+    world.store.conflicts(&filter).await.map_err(|error| Violation { law: "store", what: error.to_string() })
+}
+
+/// Whether something about one of these people's records waits for a person.
+async fn waits(
+    world: &World,
+    open: &[Conflict],
+    places: &BTreeMap<String, Vec<Person>>,
+) -> Result<bool, Violation> {
+    for (instance, found) in places {
+        for person in found {
+            let record = world.store.record(instance, "contact", &person.id).await;
+            let record = record.map_err(|error| Violation { law: "store", what: error.to_string() })?;
+            if let Some(record) = record
+                && open.iter().any(|entry| {
+                    entry.record_ids.contains(&record.id)
+                        || (entry.entity_id.is_some() && entry.entity_id == record.entity_id)
+                })
+            {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// What a vendor can hold of a person, as the outside world names it.
@@ -106,7 +135,8 @@ fn nothing_invented(world: &World, people: &People) -> Result<(), Violation> {
                         "phone" => phones.contains(&value),
                         // A name may be put together anew from parts that different people edited.
                         "full_name" => value.split(' ').all(|word| known.iter().any(|known| known.contains(word))),
-                        _ => known.contains(&value),
+                        // A far end may have made lower case of it; that is its doing.
+                        _ => known.iter().any(|known| *known == value || known.to_lowercase() == value),
                     };
                     if !fine {
                         let what = format!("{field} `{value}` of {:?} in {instance} was never there", person.email);
@@ -123,11 +153,19 @@ fn nothing_invented(world: &World, people: &People) -> Result<(), Violation> {
 fn last_edits_arrived(world: &World, people: &People) -> Result<(), Violation> {
     let made = world.made.lock().expect("nobody panics holding it");
     let mut last: BTreeMap<(String, &str), BTreeMap<&str, &Made>> = BTreeMap::new();
-    for edit in made.iter().filter(|edit| matches!(edit.field, "company" | "city")) {
+    // What was edited before the first meeting is one of the values that meet there, and policy chooses among those; of
+    // what was edited while they met nobody can say on which side of that it falls.
+    let (from, to) = world.met_at.unwrap_or((i64::MAX, i64::MAX));
+    let doubtful: BTreeSet<(String, &str)> = made
+        .iter()
+        .filter(|edit| edit.at > from.saturating_sub(10_000) && edit.at <= to)
+        .map(|edit| (edit.email.to_lowercase(), edit.field))
+        .collect();
+    for edit in made.iter().filter(|edit| edit.at > to && matches!(edit.field, "company" | "city")) {
         let by_side = last.entry((edit.email.to_lowercase(), edit.field)).or_default();
         by_side.insert(&edit.instance, edit);
     }
-    for ((email, field), sides) in last {
+    for ((email, field), sides) in last.into_iter().filter(|(key, _)| !doubtful.contains(key)) {
         let Some(places) = people.get(&email) else { continue };
         let wanted: BTreeSet<&str> = sides.values().map(|edit| edit.value.as_str()).collect();
         for (instance, found) in places {
@@ -146,11 +184,7 @@ fn last_edits_arrived(world: &World, people: &People) -> Result<(), Violation> {
 /// it, or waits in a visible queue.
 async fn records_agree(world: &World) -> Result<(), Violation> {
     let violation = |what: String| Violation { law: "L1", what };
-    let open = world
-        .store
-        .conflicts(&ConflictFilter { open_only: true, ..ConflictFilter::default() })
-        .await
-        .map_err(|error| violation(error.to_string()))?;
+    let open = open_conflicts(world).await?;
     for (instance, _) in &world.plan.instances {
         for person in world.sandbox.people(instance).into_iter().filter(|person| !person.deleted) {
             let record = world
@@ -211,11 +245,7 @@ pub fn budget_kept(world: &World) -> Result<(), Violation> {
 
 /// L10: the verdict is never better than the facts.
 async fn honest(world: &World, quiet: &RunReport) -> Result<(), Violation> {
-    let open = world
-        .store
-        .conflicts(&ConflictFilter { open_only: true, ..ConflictFilter::default() })
-        .await
-        .map_err(|error| Violation { law: "L10", what: error.to_string() })?;
+    let open = open_conflicts(world).await?;
     let code = quiet.verdict.exit_code();
     if code == 0 && !open.is_empty() {
         return Err(Violation { law: "L10", what: format!("exit code 0 with {} entries waiting", open.len()) });

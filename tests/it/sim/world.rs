@@ -151,7 +151,8 @@ pub struct World {
     pub config: Arc<Config>,
     pub made: Arc<Mutex<Vec<Made>>>,
     pub initial: BTreeMap<String, BTreeSet<String>>,
-    pub reports: Vec<RunReport>,
+    /// When everybody met everybody, from and to: edits after that are changes against a base.
+    pub met_at: Option<(Millis, Millis)>,
 }
 
 impl World {
@@ -176,7 +177,7 @@ impl World {
         let config = Arc::new(config(&plan));
         let made = Arc::new(Mutex::new(Vec::new()));
         schedule_edits(&plan, &clock, &sandbox, &made);
-        World { plan, clock, sandbox, store, config, made, initial, reports: Vec::new() }
+        World { plan, clock, sandbox, store, config, made, initial, met_at: None }
     }
 
     pub fn engine(&self, transport: Arc<InProcess>) -> Engine {
@@ -195,12 +196,14 @@ impl World {
     /// One process: starts, syncs, and dies on the way when told to.
     pub async fn run(&mut self, death: Option<Death>) -> Result<Option<RunReport>, EngineError> {
         let transport = InProcess::new(self.sandbox.clone(), self.clock.clone(), death);
+        let started = self.clock.now();
         let engine = self.engine(transport.clone());
         let outcome = tokio::select! {
             biased;
             () = transport.died.notified() => None,
             outcome = engine.sync(&[]) => Some(outcome),
         };
+        self.trace(&outcome).await;
         match outcome {
             None => {
                 // The dead process's leases run out.
@@ -209,8 +212,34 @@ impl World {
             }
             Some(outcome) => {
                 let report = outcome?;
-                self.reports.push(report.clone());
+                let whole = report.syncs.iter().all(|sync| {
+                    let counts = &sync.operations;
+                    sync.streams.iter().all(|stream| stream.complete) && counts.failed + counts.unknown + counts.held == 0
+                });
+                if whole && self.met_at.is_none() {
+                    self.met_at = Some((started, self.clock.now()));
+                }
                 Ok(Some(report))
+            }
+        }
+    }
+
+    /// When one seed is replayed: what each process did.
+    async fn trace(&self, outcome: &Option<Result<RunReport, EngineError>>) {
+        if std::env::var_os("COUNTERPART_SEED").is_none() {
+            return;
+        }
+        match outcome {
+            None => eprintln!("--- {}: the process died", self.clock.now()),
+            Some(Err(error)) => eprintln!("--- {}: {error}", self.clock.now()),
+            Some(Ok(report)) => {
+                eprintln!("--- {}: run {} {:?} {:?}", self.clock.now(), report.run, report.verdict, report.notes);
+                for entry in self.store.conflicts(&counterpart::store::ConflictFilter { limit: 1000, ..Default::default() }).await.unwrap_or_default() {
+                    eprintln!("    queue {:?} {} {:?} {}", entry.state, entry.key, entry.settled, entry.detail);
+                }
+                for row in self.store.ops(report.run, None, 1000).await.unwrap_or_default() {
+                    eprintln!("    {:?} {:?} {}", row.state, row.error, row.op.line());
+                }
             }
         }
     }
@@ -263,6 +292,7 @@ fn values(sandbox: &Sandbox, plan: &WorldPlan) -> BTreeMap<String, BTreeSet<Stri
 fn schedule_edits(plan: &WorldPlan, clock: &SimClock, sandbox: &Arc<Sandbox>, made: &Arc<Mutex<Vec<Made>>>) {
     let mut waiting: Vec<Edit> = plan.edits.iter().rev().cloned().collect();
     let (sandbox, made) = (sandbox.clone(), made.clone());
+    let vendors: BTreeMap<String, Vendor> = plan.instances.iter().cloned().collect();
     clock.on_tick(move |now| {
         while waiting.last().is_some_and(|edit| edit.at <= now) {
             let Some(edit) = waiting.pop() else { return };
@@ -270,10 +300,14 @@ fn schedule_edits(plan: &WorldPlan, clock: &SimClock, sandbox: &Arc<Sandbox>, ma
             if people.is_empty() {
                 continue;
             }
+            if vendors[&edit.instance] == Vendor::Chatway && matches!(edit.field, "company" | "city") {
+                // This vendor has no such field: nobody can edit it there.
+                continue;
+            }
             let person = &people[(edit.nth % people.len() as u64) as usize];
-            sandbox.edit(now, &edit.instance, &person.id, edit.field, Some(&edit.value));
+            sandbox.edit(edit.at, &edit.instance, &person.id, edit.field, Some(&edit.value));
             made.lock().expect("nobody panics holding it").push(Made {
-                at: now,
+                at: edit.at,
                 instance: edit.instance.clone(),
                 id: person.id.clone(),
                 email: person.email.clone().unwrap_or_default(),
