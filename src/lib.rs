@@ -3,6 +3,7 @@
 //! See ARCHITECTURE.md for the way data goes. The library is what the `counterpart` command is made of.
 
 pub mod budget;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod schedule;

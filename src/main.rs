@@ -1,2 +1,5 @@
 //! The `counterpart` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    counterpart::cli::main()
+}

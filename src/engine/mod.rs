@@ -161,6 +161,16 @@ impl Engine {
         self
     }
 
+    /// Whether somebody asked the engine to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Resolves when somebody asks the engine to stop.
+    pub async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
     /// Probes every connection: reachable, credentials accepted, capabilities as configured.
     pub async fn check_online(&self) -> Vec<(String, Result<CheckReport, EngineError>)> {
         let mut results = Vec::new();

@@ -310,7 +310,8 @@ impl Engine {
             self.make_due(row.entity_id).await?;
         }
         let linked = outcome.state == OpState::Done || matches!(row.op.action, Action::Update { .. });
-        let dirty = dirty && outcome.state != OpState::Unknown;
+        // What was not done is planned again from what is there; what may have been done is left alone until that is known.
+        let dirty = (dirty || outcome.state == OpState::Dropped) && outcome.state != OpState::Unknown;
         let now = self.clock.now();
         self.store
             .finish_push(

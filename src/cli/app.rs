@@ -1,0 +1,135 @@
+//! What most commands begin with: configuration, store, engine, and a way to stop.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use counterpart_connectors::{LiveOptions, LiveTransport, SystemClock};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+
+use super::output::{Failure, Output, duration};
+use crate::config::Config;
+use crate::engine::{Engine, Event, Progress};
+use crate::store::Store;
+
+/// Loads the configuration and opens its store with the schema up to date.
+pub(super) async fn open(config: &Path) -> Result<(Arc<Config>, Store), Failure> {
+    let config = Arc::new(Config::load(config)?);
+    let store = Store::open(&config.store_options()).await?;
+    store.migrate().await?;
+    Ok((config, store))
+}
+
+/// An engine on the real network and the real clock, which stops between calls at the first Ctrl-C.
+pub(super) fn engine(out: &Output, config: Arc<Config>, store: Store) -> Result<Engine, Failure> {
+    let stop = CancellationToken::new();
+    stop_on_ctrl_c(stop.clone());
+    let transport = LiveTransport::new(LiveOptions::default()).map_err(|error| Failure::failed(error.to_string()))?;
+    let progress: Arc<dyn Progress> = Arc::new(Bars::new(out));
+    Ok(Engine::new(config, store, Arc::new(SystemClock), Arc::new(transport), progress, stop)?)
+}
+
+/// The first Ctrl-C (or SIGTERM) stops cleanly between calls, the second at once.
+pub(super) fn stop_on_ctrl_c(stop: CancellationToken) {
+    tokio::spawn(async move {
+        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
+        for times in 0..2 {
+            let terminated = async {
+                match &mut term {
+                    Some(term) => {
+                        term.recv().await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                () = terminated => {}
+            }
+            if times == 0 {
+                stop.cancel();
+            } else {
+                std::process::exit(130);
+            }
+        }
+    });
+}
+
+/// Progress bars on a terminal, plain lines elsewhere.
+struct Bars {
+    quiet: bool,
+    terminal: bool,
+    all: MultiProgress,
+    bars: std::sync::Mutex<std::collections::BTreeMap<String, ProgressBar>>,
+}
+
+impl Bars {
+    fn new(out: &Output) -> Bars {
+        Bars {
+            quiet: out.quiet,
+            terminal: std::io::IsTerminal::is_terminal(&std::io::stderr()),
+            all: MultiProgress::new(),
+            bars: std::sync::Mutex::default(),
+        }
+    }
+
+    fn show(&self, name: String, done: u64, total: Option<u64>, eta_ms: Option<i64>) {
+        if self.quiet || !self.terminal {
+            return;
+        }
+        let mut bars = self.bars.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let bar = bars.entry(name.clone()).or_insert_with(|| {
+            let style = ProgressStyle::with_template("{prefix:24} {bar:30} {pos}/{len} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            self.all.add(ProgressBar::new(0).with_style(style).with_prefix(name))
+        });
+        bar.set_length(total.unwrap_or(done));
+        bar.set_position(done);
+        match eta_ms {
+            Some(left) if left > 1000 => bar.set_message(format!("about {} left", duration(left))),
+            _ => bar.set_message(""),
+        }
+        if total.is_some_and(|total| done >= total) {
+            bar.finish();
+        }
+    }
+}
+
+impl Progress for Bars {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Pulling { connection, done, total, eta_ms, .. } => {
+                self.show(format!("reading {connection}"), done, total, eta_ms);
+            }
+            Event::Reconciling { done, total } => self.show("reconciling".to_owned(), done, Some(total), None),
+            Event::Pushing { connection, done, total, eta_ms } => {
+                self.show(format!("writing {connection}"), done, Some(total), eta_ms);
+            }
+            Event::Note(text) if !self.quiet => {
+                let _ = self.all.println(text);
+                if !self.terminal {
+                    let mut err = std::io::stderr().lock();
+                    let _ = std::io::Write::write_fmt(&mut err, format_args!("{text}\n"));
+                }
+            }
+            Event::Note(_) => {}
+        }
+    }
+}
+
+/// `counterpart migrate`
+pub(super) async fn migrate(out: &Output, config: &Path) -> Result<u8, Failure> {
+    let config = Config::load(config)?;
+    let store = Store::open(&config.store_options()).await?;
+    let applied = store.migrate().await?;
+    if out.json {
+        out.document(&serde_json::json!({ "applied": applied }))?;
+    } else if applied.is_empty() {
+        out.line("the store is up to date");
+    } else {
+        for name in applied {
+            out.line(format!("applied {name}"));
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,152 @@
+//! `counterpart check`
+
+use std::path::Path;
+use std::sync::Arc;
+
+use counterpart_connectors::{Clock, Connection, ConnectionSpec, LiveOptions, LiveTransport, OpenGate, SystemClock};
+use counterpart_core::mapping::Direction;
+use serde_json::json;
+
+use super::app;
+use super::output::{Failure, Output, duration, table, time};
+use crate::config::{Config, load_mapping};
+use crate::schedule::Schedule;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Ask the vendors: credentials, versions, capabilities.
+    #[arg(long)]
+    online: bool,
+}
+
+pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Failure> {
+    let config = Config::load(path)?;
+    let mut problems: Vec<String> = Vec::new();
+    let mut connections = table(&["connection", "connector", "calls allowed", "reading 1,000 contacts takes"]);
+    let mut document = Vec::new();
+    for (name, connection) in &config.connections {
+        match load_mapping(&config, connection) {
+            Ok(mapping) => document.push(fields(name, &mapping)),
+            Err(found) => problems.extend(
+                found.iter().map(|d| format!("{}:{}:{}: {} ({})", d.file, d.line, d.column, d.message, d.help)),
+            ),
+        }
+        match open(&config, name) {
+            Ok(open) => {
+                let limits: Vec<String> =
+                    open.budgets().iter().map(|b| format!("{} in {}", b.requests, duration(b.per_ms))).collect();
+                let pages = 1000u64.div_ceil(u64::from(open.capabilities().page_size.max(1)));
+                let takes = crate::budget::forecast(open.budgets(), pages, counterpart_connectors::Lane::Backfill);
+                let limits = if limits.is_empty() { "no limit".to_owned() } else { limits.join(", ") };
+                connections.add_row([name.clone(), connection.connector.clone(), limits, duration(takes)]);
+            }
+            Err(error) => problems.push(error),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Failure::usage(problems.join("\n"), "correct these and check again"));
+    }
+    let schedules = schedules(&config);
+    if out.json {
+        out.document(&json!({ "connections": document, "schedules": schedules }))?;
+    } else {
+        out.line(connections.to_string());
+        show_fields(out, &config, &document);
+        for (sync, runs) in &schedules {
+            out.line(format!("{sync} runs next at {}", runs.join(", ")));
+        }
+    }
+    if args.online { online(out, path).await } else { Ok(0) }
+}
+
+fn open(config: &Config, name: &str) -> Result<Connection, String> {
+    let connection = &config.connections[name];
+    let spec = ConnectionSpec {
+        name: name.to_owned(),
+        connector: connection.connector.clone(),
+        settings: connection.settings.clone(),
+        secrets: connection.secrets.clone(),
+        manifest_dirs: config.connectors_dir.iter().cloned().collect(),
+    };
+    let transport = LiveTransport::new(LiveOptions::default()).map_err(|error| error.to_string())?;
+    Connection::open(spec, Arc::new(transport), Arc::new(OpenGate), Arc::new(SystemClock)).map_err(|error| error.to_string())
+}
+
+fn fields(name: &str, mapping: &counterpart_core::Mapping) -> serde_json::Value {
+    let fields: serde_json::Map<String, serde_json::Value> = mapping
+        .fields()
+        .filter_map(|field| {
+            let (place, direction) = mapping.describe(field)?;
+            let direction = match direction {
+                Direction::In => "in",
+                Direction::Out => "out",
+                Direction::Both => "both",
+            };
+            Some((field.to_string(), json!({ "at": place, "direction": direction })))
+        })
+        .collect();
+    json!({ "connection": name, "fields": fields })
+}
+
+fn show_fields(out: &Output, config: &Config, document: &[serde_json::Value]) {
+    for sync in &config.syncs {
+        let mut header = vec!["field"];
+        header.extend(sync.between.iter().map(String::as_str));
+        let mut directions = table(&header);
+        let names: std::collections::BTreeSet<&String> = document
+            .iter()
+            .filter(|entry| sync.between.iter().any(|name| entry["connection"] == name.as_str()))
+            .filter_map(|entry| entry["fields"].as_object())
+            .flat_map(|fields| fields.keys())
+            .collect();
+        for field in names {
+            let mut row = vec![field.clone()];
+            for name in &sync.between {
+                let entry = document.iter().find(|entry| entry["connection"] == name.as_str());
+                let direction = entry.map_or("", |entry| entry["fields"][field]["direction"].as_str().unwrap_or(""));
+                row.push(direction.to_owned());
+            }
+            directions.add_row(row);
+        }
+        out.line(format!("sync {}\n{directions}", sync.name));
+    }
+}
+
+fn schedules(config: &Config) -> std::collections::BTreeMap<String, Vec<String>> {
+    let now = chrono::DateTime::from_timestamp_millis(SystemClock.now()).unwrap_or_default();
+    let mut all = std::collections::BTreeMap::new();
+    for sync in &config.syncs {
+        let Some(text) = &sync.schedule else { continue };
+        let Ok(schedule) = Schedule::parse(text, sync.timezone.as_deref().unwrap_or("UTC")) else { continue };
+        let mut runs = Vec::new();
+        let mut after = now;
+        while let Some(next) = schedule.next_after(after).filter(|_| runs.len() < 3) {
+            runs.push(time(next.timestamp_millis()));
+            after = next;
+        }
+        all.insert(sync.name.clone(), runs);
+    }
+    all
+}
+
+async fn online(out: &Output, path: &Path) -> Result<u8, Failure> {
+    let (config, store) = app::open(path).await?;
+    let engine = app::engine(out, config, store)?;
+    let mut code = 0;
+    for (name, result) in engine.check_online().await {
+        match result {
+            Ok(report) => {
+                let mut parts = vec!["reached".to_owned()];
+                parts.extend(report.version.map(|version| format!("version {version}")));
+                parts.extend(report.identity.map(|identity| format!("as {identity}")));
+                parts.extend(report.notes);
+                out.line(format!("{name}: {}", parts.join(", ")));
+            }
+            Err(error) => {
+                code = 1;
+                out.line(format!("{error}"));
+            }
+        }
+    }
+    Ok(code)
+}

@@ -1,0 +1,73 @@
+//! `counterpart sync`
+
+use std::path::Path;
+
+use super::app;
+use super::output::{Failure, Output, duration, table};
+use crate::engine::{RunReport, Verdict};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Names of syncs; all without any.
+    syncs: Vec<String>,
+}
+
+pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, Failure> {
+    let (config, store) = app::open(config).await?;
+    let engine = app::engine(out, config, store)?;
+    let report = engine.sync(&args.syncs).await?;
+    show(out, &report)?;
+    Ok(report.verdict.exit_code())
+}
+
+/// Prints what a run did.
+pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
+    if out.json {
+        return out.document(report);
+    }
+    for sync in &report.syncs {
+        out.line(format!("sync {} (run {}, {})", sync.name, report.run, duration(sync.duration_ms)));
+        let mut read = table(&["connection", "read", "changed", "complete", "calls", "429"]);
+        for stream in &sync.streams {
+            let complete = stream.why.clone().unwrap_or_else(|| if stream.complete { "yes" } else { "no" }.to_owned());
+            read.add_row([
+                stream.connection.clone(),
+                stream.pulled.to_string(),
+                stream.changed.to_string(),
+                complete,
+                sync.calls.get(&stream.connection).copied().unwrap_or(0).to_string(),
+                sync.rate_limited.get(&stream.connection).copied().unwrap_or(0).to_string(),
+            ]);
+        }
+        out.line(read.to_string());
+        let done = &sync.operations;
+        out.line(format!(
+            "created {}, updated {} ({} fields cleared), deleted {}; failed {}, unknown {}, held {}; {} waiting for a person",
+            done.created, done.updated, done.cleared, done.deleted, done.failed, done.unknown, done.held, sync.conflicts
+        ));
+    }
+    if !report.spent.is_empty() {
+        let mut spent = table(&["calls", "at", "for", "lane"]);
+        for row in &report.spent {
+            spent.add_row([row.calls.to_string(), row.connection.clone(), row.purpose.clone(), row.lane.clone()]);
+        }
+        out.line(spent.to_string());
+    }
+    for guard in &report.guards {
+        out.line(format!("stopped by {}: {}", guard.guard, guard.message));
+    }
+    for note in &report.notes {
+        out.line(note);
+    }
+    let next = match report.verdict {
+        Verdict::Ok => "everything agrees",
+        Verdict::Partial if report.syncs.iter().any(|sync| sync.conflicts > 0) => {
+            "partial: `counterpart conflicts list` shows what waits"
+        }
+        Verdict::Partial => "partial: the next run goes on where this one stopped",
+        Verdict::Guarded => "nothing was written: look at `counterpart plan --out plan.json`, then `counterpart apply plan.json`",
+        Verdict::Failed => "failed: nothing could be read; `counterpart check --online` tells why",
+    };
+    out.line(next);
+    Ok(())
+}
