@@ -6,5 +6,6 @@ pub mod budget;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod mutation;
 pub mod schedule;
 pub mod store;

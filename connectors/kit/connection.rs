@@ -121,7 +121,7 @@ impl Connection {
         &self.budgets
     }
 
-    /// Key of the account whose limit it uses: host and a hash of the credentials.
+    /// Key of the account whose limit it uses: address and a hash of the credentials.
     pub fn account(&self) -> String {
         self.account.clone()
     }
@@ -225,11 +225,13 @@ fn base_url(settings: &Settings) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Host and a hash of the credentials; connections with the same `budget_account` share one.
+/// Address and a hash of the credentials; connections with the same `budget_account` share one. The path belongs to the
+/// address: several systems can stand behind one host and take the same credentials.
 fn account(http: &Http) -> String {
     let host = http.base.host_str().unwrap_or_default();
     let port = http.base.port().map(|port| format!(":{port}")).unwrap_or_default();
     let chosen = http.settings.text("budget_account");
     let who = if chosen.is_empty() { http.auth.fingerprint().to_owned() } else { chosen };
-    format!("{host}{port}/{who}")
+    let path = http.base.path().trim_end_matches('/');
+    format!("{host}{port}{path}/{who}")
 }

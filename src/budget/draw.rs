@@ -5,14 +5,21 @@ use std::sync::atomic::Ordering;
 use counterpart_connectors::{Call, Millis, RateSignal};
 
 use super::learn::{TOO_FAST, is_lesson, learn};
-use super::ledger::{Bucket, IN_FLIGHT_MS, Ledger, Permit, lane_name, purpose_name, spent_key};
+use super::ledger::{Bucket, Ledger, Permit, lane_name, purpose_name, spent_key};
 use super::pace::pace;
 use super::pool::{Finished, KEEP_MS};
 use super::window::{Urgency, allowance, burst};
+use crate::mutation::{self, Mutation};
 use crate::store::{AccountTx, Grant, StoreError, Window};
 
 /// Slices of the longest window that old draws are added up in.
 const SLICES: i64 = 250;
+
+/// How long after its permit a call may still be processed by the vendor: the transport's time limit and some
+/// seconds on the way. A call without a recorded answer counts as long as this.
+fn under_way_ms() -> i64 {
+    if mutation::is_planted(Mutation::LedgerForgetsCallsUnderWay) { 0 } else { 35_000 }
+}
 
 /// What a draw came to.
 pub(super) enum Drawn {
@@ -63,7 +70,7 @@ impl Ledger {
         }
         tx.prune(since(now, bucket.longest_ms)).await?;
         if let Some(exact_ms) = bucket.exact_ms {
-            let over = now - exact_ms - IN_FLIGHT_MS - KEEP_MS;
+            let over = now - exact_ms - under_way_ms() - KEEP_MS;
             tx.compact(over, (bucket.longest_ms / SLICES).max(1)).await?;
         }
         tx.spend(self.run_id, &spent).await?;
@@ -143,7 +150,7 @@ impl Ledger {
             holder: &self.holder,
             n,
             at: now,
-            until: now + kept + IN_FLIGHT_MS,
+            until: now + kept + under_way_ms(),
         })
         .await
     }
@@ -160,7 +167,7 @@ impl Ledger {
         // Without an answer the vendor may still be at it.
         let end = match signal.status {
             Some(_) => now,
-            None => now.max(permit.at + IN_FLIGHT_MS),
+            None => now.max(permit.at + under_way_ms()),
         };
         let unsent = if signal.surely_unsent { permit.cost } else { 0 };
         let lesson = is_lesson(signal, bucket.lowest.load(Ordering::Relaxed));

@@ -14,9 +14,6 @@ use super::pool::Pool;
 use super::queue::Queue;
 use crate::store::{SpentKey, Store, StoreError, Tally};
 
-/// How long after its permit a call may still be processed by the vendor: the transport's time limit and
-/// some seconds on the way. A call without a recorded answer counts as long as this.
-pub(super) const IN_FLIGHT_MS: i64 = 35_000;
 /// Calls without a budget that are counted before the count is stored.
 const UNSTORED_CALLS: i64 = 256;
 /// Tokens per second above which they are drawn several at a time, and how often per second then.

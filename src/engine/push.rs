@@ -396,7 +396,7 @@ impl Engine {
     /// A create: found, it is done; surely not there, it is planned again.
     async fn look_again(&self, wired: &Wired, row: &OutboxRow, complete_since: i64) -> Option<Outcome> {
         let old_enough = self.clock.now() - row.updated_at >= SETTLE_MS;
-        let covered = complete_since > row.updated_at;
+        let covered = complete_since >= row.updated_at;
         match self.look_for(wired, row).await {
             Ok(Some(found)) => {
                 let sent = row.op.fields.clone();

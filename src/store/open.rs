@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use counterpart_migrations::Migrator;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -204,7 +204,14 @@ async fn connect_sqlite(url: &str, size: u32, usage: SqliteUse) -> Result<Databa
                 SqliteUse::Write => options,
             }
         });
-    Database::connect(options).await.map_err(|error| refused(url, &error))
+    // Changing a new file to WAL does not wait for another process that writes just then.
+    let deadline = Instant::now() + BUSY;
+    loop {
+        match Database::connect(options.clone()).await.map_err(|error| refused(url, &error)) {
+            Err(StoreError::Locked) if Instant::now() < deadline => tokio::time::sleep(BUSY / 100).await,
+            outcome => return outcome,
+        }
+    }
 }
 
 fn refused(url: &str, error: &DbErr) -> StoreError {
@@ -218,8 +225,9 @@ fn refused(url: &str, error: &DbErr) -> StoreError {
     }
 }
 
-/// The URL as it may be shown.
+/// The URL as it may be shown: without a password, and without settings, one of which may be a password.
 fn without_password(url: &str) -> String {
+    let url = url.split('?').next().unwrap_or_default();
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };
@@ -240,6 +248,7 @@ mod tests {
     #[test]
     fn passwords_are_not_shown() {
         assert_eq!(without_password("postgres://ann:s3:cr@t@db.example/x"), "postgres://ann@db.example/x");
+        assert_eq!(without_password("postgres://db.example/x?password=s3cr3t"), "postgres://db.example/x");
         assert_eq!(without_password("sqlite://x.db"), "sqlite://x.db");
     }
 }

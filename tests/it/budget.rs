@@ -172,6 +172,19 @@ proptest! {
     }
 }
 
+/// The law above would notice a ledger that forgets calls under way.
+#[cfg(feature = "mutants")]
+#[tokio::test]
+async fn mutant_ledger_is_caught() {
+    let slow = Fate::Answered { processed_ms: 1_900, answered_ms: 2_000 };
+    let step = |fate| vec![Step { pause_ms: 0, lane: Lane::Customer, search: false, fate }];
+    let history =
+        History { windows: vec![("all", 1, 1_000)], workers: [vec![step(slow)], vec![step(USUAL)]], deaths_ms: vec![] };
+    assert_eq!(live(&history).await, Ok(()));
+    counterpart::mutation::plant(Some(counterpart::mutation::Mutation::LedgerForgetsCallsUnderWay));
+    assert!(live(&history).await.is_err());
+}
+
 #[tokio::test]
 async fn a_restart_right_after_a_crash_does_not_exceed() {
     let world = World::new(&[("all", 15, MINUTE)]).await;
