@@ -4,6 +4,8 @@
 //! 100,000 known contacts), `memory` (peak memory of `counterpart sync` with 10,000 and 1,000,000 contacts). Everything
 //! is printed, reached or not; nothing here fails a build.
 
+#![expect(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a benchmark measures the machine and prints")]
+
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -43,7 +45,8 @@ async fn crm(people: u64) -> Result<String, Failure> {
         ("virtual_people".to_owned(), people.to_string()),
         ("page_size".to_owned(), "1000".to_owned()),
     ]);
-    let instances = vec![InstanceSpec { name: "house".to_owned(), vendor: Vendor::Crm, settings }];
+    let other = InstanceSpec { name: "other".to_owned(), vendor: Vendor::Crm, settings: BTreeMap::new() };
+    let instances = vec![InstanceSpec { name: "house".to_owned(), vendor: Vendor::Crm, settings }, other];
     let sandbox = Arc::new(Sandbox::new(Options { seed: 1, faults: Faults::none(), instances, ..Options::default() }));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let base = format!("http://{}/house", listener.local_addr()?);
@@ -77,19 +80,21 @@ async fn by_hand(base: &str, folder: &std::path::Path) -> Result<Duration, Failu
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal);
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
-    sqlx::query("create table contact (id text primary key, body text not null, updated_at text)").execute(&pool).await?;
+    sqlx::query("create table contact (id text primary key, body text not null, updated_at text)")
+        .execute(&pool)
+        .await?;
     let client = reqwest::Client::new();
     let started = Instant::now();
     let mut after: Option<String> = None;
     loop {
-        let mut url = format!("{base}/contacts?limit=1000");
+        let mut url = format!("{base}/people?limit=1000");
         if let Some(after) = &after {
-            url.push_str(&format!("&after={after}"));
+            url.push_str(&format!("&cursor={after}"));
         }
         let answer = client.get(url).bearer_auth(counterpart_sandbox::CRM_TOKEN).send().await?.error_for_status()?;
         let page: serde_json::Value = serde_json::from_slice(&answer.bytes().await?)?;
         let mut transaction = pool.begin().await?;
-        for record in page["data"].as_array().ok_or("no data")? {
+        for record in page["people"].as_array().ok_or("no people")? {
             let id = record["id"].as_str().map_or_else(|| record["id"].to_string(), str::to_owned);
             sqlx::query(
                 "insert into contact (id, body, updated_at) values (?, ?, ?) \
@@ -120,7 +125,7 @@ async fn by_counterpart(base: &str, folder: &std::path::Path) -> Result<Duration
         config,
         store,
         Arc::new(counterpart_connectors::SystemClock),
-        Arc::new(counterpart_connectors::LiveTransport::new()?),
+        Arc::new(counterpart_connectors::LiveTransport::new(counterpart_connectors::LiveOptions::default())?),
         Arc::new(counterpart::engine::Silent),
         tokio_util::sync::CancellationToken::new(),
     )?;
@@ -140,8 +145,8 @@ fn write_config(folder: &std::path::Path, base: &str) -> Result<std::path::PathB
     let empty = base.rsplit_once('/').map_or(base, |(host, _)| host);
     let text = format!(
         "[store]\nurl = \"sqlite://{db}\"\n\n\
-         [connections.house]\nconnector = \"crm\"\nbase_url = \"{base}\"\npage_size = 1000\ntoken = {{ file = \"{secret}\" }}\n\n\
-         [connections.other]\nconnector = \"crm\"\nbase_url = \"{empty}/other\"\npage_size = 1000\ntoken = {{ file = \"{secret}\" }}\n\n\
+         [connections.house]\nconnector = \"crm\"\nbase_url = \"{base}\"\npage_size = 1000\nrequests_per_minute = 1000000\ntoken = {{ file = \"{secret}\" }}\n\n\
+         [connections.other]\nconnector = \"crm\"\nbase_url = \"{empty}/other\"\npage_size = 1000\nrequests_per_minute = 1000000\ntoken = {{ file = \"{secret}\" }}\n\n\
          [[syncs]]\nname = \"people\"\nkind = \"contact\"\nbetween = [\"house\", \"other\"]\ncreate = []\n",
         db = folder.join("counterpart.db").display(),
         secret = secret.display(),
@@ -163,7 +168,7 @@ impl SandboxProcess {
         let child = Command::new(env!("CARGO_BIN_EXE_counterpart"))
             .args(["sandbox", "--seed", "1", "--listen", &listen])
             .args(["--instance", &format!("house=crm,virtual_people={people},page_size=1000")])
-            .args(["--instance", "other=crm,page_size=1000"])
+            .args(["--instance", "other=crm,empty=1"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
@@ -219,7 +224,11 @@ fn noop() -> Result<(), Failure> {
     let after = record_rows(folder.path())?;
     println!("noop: {PEOPLE} known contacts");
     println!("  first sync {:.1} s, second sync {:.1} s", first.as_secs_f64(), second.as_secs_f64());
-    println!("  record rows {}, changed by the second sync: {}", before.0, if before == after { "none" } else { "SOME" });
+    println!(
+        "  record rows {}, changed by the second sync: {}",
+        before.0,
+        if before == after { "none" } else { "SOME" }
+    );
     Ok(())
 }
 
@@ -230,7 +239,7 @@ fn record_rows(folder: &std::path::Path) -> Result<(i64, i64), Failure> {
         let options = SqliteConnectOptions::new().filename(folder.join("counterpart.db"));
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
         let row: (i64, i64) = sqlx::query_as(
-            "select count(*), coalesce(sum(observed_at % 1000003 + length(fields) + length(agreed) + id * dirty), 0) from record",
+            "select count(*), coalesce(sum(observed_at % 1000003 + revision * 7 + id * dirty), 0) from record",
         )
         .fetch_one(&pool)
         .await?;

@@ -8,6 +8,10 @@
 pub enum Mutation {
     /// A call under way counts as over, so that a crash, or a slow answer, makes the ledger forget it.
     LedgerForgetsCallsUnderWay,
+    /// A write that succeeded leaves the base as it was.
+    PushForgetsTheBase,
+    /// A merge does not look at what a record last agreed on.
+    MergeForgetsTheBase,
 }
 
 #[cfg(feature = "mutants")]

@@ -29,7 +29,9 @@ impl ScheduleError {
     /// What to do.
     pub fn help(&self) -> &'static str {
         match self {
-            ScheduleError::Expression(_) => "write five fields: minute hour day-of-month month day-of-week, `0 2 * * *`",
+            ScheduleError::Expression(_) => {
+                "write five fields: minute hour day-of-month month day-of-week, `0 2 * * *`"
+            }
             ScheduleError::Never(_) => "choose a day that exists",
             ScheduleError::Zone(_) => "write a name such as `Europe/Stockholm`",
         }

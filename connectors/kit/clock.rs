@@ -21,6 +21,7 @@ pub struct SystemClock;
 #[async_trait]
 impl Clock for SystemClock {
     fn now(&self) -> Millis {
+        #[expect(clippy::disallowed_methods, reason = "this is the clock")]
         chrono::Utc::now().timestamp_millis()
     }
 

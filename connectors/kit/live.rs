@@ -37,6 +37,7 @@ impl LiveTransport {
     pub fn new(options: LiveOptions) -> Result<LiveTransport, TransportError> {
         // An error means that some provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that sends")]
         let client = reqwest::Client::builder()
             .user_agent(concat!("counterpart/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.connect)

@@ -93,10 +93,10 @@ pub fn keys(fields: &Fields, rules: &IdentityRules) -> BTreeSet<Key> {
         let key = match field.as_str() {
             "email" if rules.email => Some((KeyKind::Email, text.to_owned())),
             "phone" | "mobile_phone" if rules.phone => Some((KeyKind::Phone, phone_key(text))),
-            name => match name.strip_prefix("external.").filter(|_| rules.external) {
-                Some(namespace) => Some((KeyKind::External(namespace.to_owned()), text.to_owned())),
-                None => None,
-            },
+            name => name
+                .strip_prefix("external.")
+                .filter(|_| rules.external)
+                .map(|namespace| (KeyKind::External(namespace.to_owned()), text.to_owned())),
         };
         keys.extend(key.map(|(kind, value)| Key { kind, value }));
     }

@@ -3,6 +3,8 @@
 //! The data is read from `COUNTERPART_TEST_DATA` (default `../shared/data`, from the repository's root) and is not part
 //! of the project. Absent data is said loudly; with `COUNTERPART_REQUIRE_DATA=1` it is a failure.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "what was measured is the result")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 

@@ -12,7 +12,8 @@ use crate::people::Person;
 use crate::{Millis, TOKEN, time};
 
 fn resource(person: &Person) -> Value {
-    let custom: Vec<Value> = person.custom.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+    let custom: Vec<Value> =
+        person.custom.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
     let tags: Vec<Value> = person.tags.iter().map(|tag| json!({ "name": tag, "color": "#0446de" })).collect();
     json!({
         "type": "contacts",
@@ -45,7 +46,9 @@ pub(crate) fn answer(
             Some(person) => answer::json(200, &json!({ "data": resource(person) })),
             None => not_found(),
         },
-        (&Method::PATCH, _, Some(id)) if instance.people.contains_key(&id) => save(instance, now, Some(id), request, fate),
+        (&Method::PATCH, _, Some(id)) if instance.people.contains_key(&id) => {
+            save(instance, now, Some(id), request, fate)
+        }
         (&Method::DELETE, _, Some(_)) => answer::json(405, &json!({ "message": "Method Not Allowed" })),
         _ => not_found(),
     }

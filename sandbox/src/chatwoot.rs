@@ -14,7 +14,8 @@ const PAGE: u64 = 15;
 
 fn contact(person: &Person) -> Value {
     let mut additional = serde_json::Map::new();
-    for (name, value) in [("city", &person.city), ("country_code", &person.country), ("company_name", &person.company)] {
+    for (name, value) in [("city", &person.city), ("country_code", &person.country), ("company_name", &person.company)]
+    {
         if let Some(value) = value {
             additional.insert(name.to_owned(), json!(value));
         }
@@ -139,7 +140,9 @@ fn search(instance: &Instance, query: &Query) -> Response<Vec<u8>> {
     let found: Vec<&Person> = instance
         .people
         .values()
-        .filter(|p| p.full_name.to_lowercase().contains(&wanted) || has(&p.email) || has(&p.phone) || has(&p.external_id))
+        .filter(|p| {
+            p.full_name.to_lowercase().contains(&wanted) || has(&p.email) || has(&p.phone) || has(&p.external_id)
+        })
         .collect();
     let from = ((query.number("page").unwrap_or(1).max(1) - 1) * PAGE) as usize;
     let rows: Vec<Value> = found.iter().skip(from).take(PAGE as usize).map(|person| contact(person)).collect();
@@ -153,12 +156,16 @@ fn filter(instance: &Instance, request: &http::Request<Vec<u8>>) -> Response<Vec
     for condition in &conditions {
         let key = condition["attribute_key"].as_str().unwrap_or_default();
         if !["email", "phone_number", "identifier", "name", "city", "country_code"].contains(&key) {
-            let message = format!("Invalid attribute key - [{key}]. The key should be one of [email,phone_number,identifier,name,city,country_code]");
+            let message = format!(
+                "Invalid attribute key - [{key}]. The key should be one of [email,phone_number,identifier,name,city,country_code]"
+            );
             return answer::json(422, &json!({ "error": message }));
         }
         let operator = condition["filter_operator"].as_str().unwrap_or_default();
         if !["equal_to", "not_equal_to", "contains", "does_not_contain"].contains(&operator) {
-            let message = format!("Invalid operator. The allowed operators for {key} are [equal_to,not_equal_to,contains,does_not_contain].");
+            let message = format!(
+                "Invalid operator. The allowed operators for {key} are [equal_to,not_equal_to,contains,does_not_contain]."
+            );
             return answer::json(422, &json!({ "error": message }));
         }
     }
@@ -183,7 +190,9 @@ fn filter(instance: &Instance, request: &http::Request<Vec<u8>>) -> Response<Vec
     // AND binds stronger than OR, as in the SQL that the pieces are put together into.
     let holds = |person: &Person| {
         conditions
-            .split_inclusive(|condition| condition["query_operator"].as_str().is_some_and(|op| op.eq_ignore_ascii_case("or")))
+            .split_inclusive(|condition| {
+                condition["query_operator"].as_str().is_some_and(|op| op.eq_ignore_ascii_case("or"))
+            })
             .any(|all| all.iter().all(|condition| meets(person, condition)))
     };
     let found: Vec<Value> =
@@ -279,7 +288,8 @@ fn validate(
             return Some(refusal("Phone number has already been taken", "phone_number"));
         }
     }
-    if members.get("identifier").and_then(Value::as_str) == Some("") && taken(&|p| p.external_id.as_deref() == Some("")) {
+    if members.get("identifier").and_then(Value::as_str) == Some("") && taken(&|p| p.external_id.as_deref() == Some(""))
+    {
         // An empty text is kept and violates the index the second time.
         return Some(answer::json(500, &json!({ "status": 500, "error": "Internal Server Error" })));
     }

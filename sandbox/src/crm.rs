@@ -95,7 +95,9 @@ pub(crate) fn answer(
             None => not_found(),
         },
         (&Method::PATCH, _, Some(id)) if instance.person(id).is_some() => save(instance, now, Some(id), request, fate),
-        (&Method::DELETE, _, Some(id)) if instance.people.remove(&id).is_some() => answer::raw(204, "text/plain", Vec::new()),
+        (&Method::DELETE, _, Some(id)) if instance.people.remove(&id).is_some() => {
+            answer::raw(204, "text/plain", Vec::new())
+        }
         _ => not_found(),
     }
 }
@@ -120,7 +122,8 @@ fn list(instance: &Instance, query: &Query, fate: &Fate) -> Response<Vec<u8>> {
     if let Some(since) = query.get("updated_since").and_then(time::parse) {
         let mut changed: Vec<&Person> = instance.people.values().filter(|p| p.updated_at >= since).collect();
         changed.sort_by_key(|person| (person.updated_at, person.id.parse::<u64>().unwrap_or(0)));
-        let rows: Vec<Person> = changed.iter().skip(after as usize).take(limit).map(|person| (*person).clone()).collect();
+        let rows: Vec<Person> =
+            changed.iter().skip(after as usize).take(limit).map(|person| (*person).clone()).collect();
         let next = (after as usize + rows.len() < changed.len()).then(|| after + rows.len() as u64);
         return page(&rows, next, changed.len() as u64);
     }

@@ -177,9 +177,9 @@ impl Fate {
         let mut dice = Dice(name ^ call.wrapping_mul(0xA24B_AED4_963E_E407));
         let mut fate = Fate::default();
         if dice.hits(faults.too_many) {
-            fate.instead_of_effect = Some(FaultAnswer::TooMany { retry_after: dice.roll() % 2 == 0 });
+            fate.instead_of_effect = Some(FaultAnswer::TooMany { retry_after: dice.roll().is_multiple_of(2) });
         } else if dice.hits(faults.server_error) {
-            let status = if dice.roll() % 2 == 0 { 500 } else { 503 };
+            let status = if dice.roll().is_multiple_of(2) { 500 } else { 503 };
             fate.instead_of_effect = Some(FaultAnswer::ServerError(status));
         } else if dice.hits(faults.html) {
             fate.instead_of_effect = Some(FaultAnswer::Html);
@@ -197,7 +197,7 @@ impl Fate {
         }
         fate.shift = dice.hits(faults.shift).then(|| dice.roll());
         fate.drop_field = (write && dice.hits(faults.drop_field)).then(|| dice.roll());
-        fate.answer_lies = dice.roll() % 2 == 0;
+        fate.answer_lies = dice.roll().is_multiple_of(2);
         fate.rewrite = write && dice.hits(faults.rewrite);
         fate.total_lies = dice.hits(faults.total_lies).then(|| 1 + dice.roll() % 5);
         fate.empty_page = dice.hits(faults.empty_page);

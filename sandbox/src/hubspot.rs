@@ -103,7 +103,9 @@ pub(crate) fn answer(
         Some("email") => instance.holder_of(key, None),
         _ => key.parse::<u64>().ok().map(|id| instance.merged.get(&id).copied().unwrap_or(id)),
     };
-    let Some((id, person)) = id.and_then(|id| Some((id, instance.people.get(&id)?.clone()))) else { return not_found() };
+    let Some((id, person)) = id.and_then(|id| Some((id, instance.people.get(&id)?.clone()))) else {
+        return not_found();
+    };
     let archived = query.get("archived") == Some("true");
     match *request.method() {
         Method::GET if person.deleted == archived => answer::json(200, &object(&person, &wanted)),

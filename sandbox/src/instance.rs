@@ -44,19 +44,14 @@ impl Vendor {
     /// What somebody who connects to the fake at `base` (its address with the instance) has to set: the connector's name,
     /// settings, and secrets.
     #[expect(clippy::type_complexity, reason = "three plain lists read better than a type for each")]
-    pub fn connection(
-        self,
-        base: &str,
-    ) -> (&'static str, Vec<(&'static str, Value)>, Vec<(&'static str, String)>) {
+    pub fn connection(self, base: &str) -> (&'static str, Vec<(&'static str, Value)>, Vec<(&'static str, String)>) {
         let at = |path: &str| json!(format!("{base}{path}"));
         let secret = || TOKEN.to_owned();
         match self {
             Vendor::Chatway => ("chatway", vec![("base_url", at("/api/v1"))], vec![("api_key", secret())]),
-            Vendor::Chatwoot => (
-                "chatwoot",
-                vec![("base_url", at("")), ("account_id", json!(1))],
-                vec![("api_access_token", secret())],
-            ),
+            Vendor::Chatwoot => {
+                ("chatwoot", vec![("base_url", at("")), ("account_id", json!(1))], vec![("api_access_token", secret())])
+            }
             Vendor::Hubspot => ("hubspot", vec![("base_url", at(""))], vec![("access_token", secret())]),
             Vendor::Woocommerce => (
                 "woocommerce",
@@ -240,13 +235,16 @@ impl Instance {
     }
 
     /// Applies a write, with whatever goes wrong on the way. Returns the person as the answer shows them.
-    pub fn store(&mut self, now: Millis, id: Option<u64>, changes: Vec<(String, Option<String>)>, fate: &Fate) -> Person {
+    pub fn store(
+        &mut self,
+        now: Millis,
+        id: Option<u64>,
+        changes: Vec<(String, Option<String>)>,
+        fate: &Fate,
+    ) -> Person {
         let id = id.unwrap_or_else(|| self.take_id());
-        let mut sent = self.person(id).unwrap_or_else(|| Person {
-            id: id.to_string(),
-            created_at: now,
-            ..Person::default()
-        });
+        let mut sent =
+            self.person(id).unwrap_or_else(|| Person { id: id.to_string(), created_at: now, ..Person::default() });
         let mut kept = sent.clone();
         let dropped = fate.drop_field.map(|roll| (roll % changes.len().max(1) as u64) as usize);
         for (index, (field, value)) in changes.iter().enumerate() {

@@ -103,8 +103,7 @@ pub struct Sandbox(Mutex<World>);
 impl Sandbox {
     /// Makes the systems, without people.
     pub fn new(options: Options) -> Sandbox {
-        let instances =
-            options.instances.into_iter().map(|spec| (spec.name.clone(), Instance::new(spec))).collect();
+        let instances = options.instances.into_iter().map(|spec| (spec.name.clone(), Instance::new(spec))).collect();
         Sandbox(Mutex::new(World { instances, faults: options.faults, seed: options.seed, log: Vec::new() }))
     }
 

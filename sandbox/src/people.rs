@@ -74,13 +74,57 @@ pub struct Person {
 }
 
 const GIVEN: &[&str] = &[
-    "Ana", "Björn", "Chloé", "Dmitri", "Eszter", "Fatima", "Göran", "Hiroshi", "Ingrid", "José", "Katarzyna", "Luís",
-    "María", "Nadia", "Øystein", "Priya", "Quentin", "Rosa", "Søren", "Tomáš", "Ulla", "Văn", "Wei", "Xenia", "Yusuf",
-    "Zoë", "Anna Maria", "Jean-Luc",
+    "Ana",
+    "Björn",
+    "Chloé",
+    "Dmitri",
+    "Eszter",
+    "Fatima",
+    "Göran",
+    "Hiroshi",
+    "Ingrid",
+    "José",
+    "Katarzyna",
+    "Luís",
+    "María",
+    "Nadia",
+    "Øystein",
+    "Priya",
+    "Quentin",
+    "Rosa",
+    "Søren",
+    "Tomáš",
+    "Ulla",
+    "Văn",
+    "Wei",
+    "Xenia",
+    "Yusuf",
+    "Zoë",
+    "Anna Maria",
+    "Jean-Luc",
 ];
 const FAMILY: &[&str] = &[
-    "Lind", "Müller", "García", "Nowak", "Østergaard", "Petrov", "Rossi", "Silva", "Tanaka", "Ünal", "van der Berg",
-    "Wójcik", "Yılmaz", "Zapata", "O'Brien", "Åkesson", "de la Cruz", "Nguyễn", "Kovács", "Dubois", "Smith",
+    "Lind",
+    "Müller",
+    "García",
+    "Nowak",
+    "Østergaard",
+    "Petrov",
+    "Rossi",
+    "Silva",
+    "Tanaka",
+    "Ünal",
+    "van der Berg",
+    "Wójcik",
+    "Yılmaz",
+    "Zapata",
+    "O'Brien",
+    "Åkesson",
+    "de la Cruz",
+    "Nguyễn",
+    "Kovács",
+    "Dubois",
+    "Smith",
 ];
 const COMPANIES: &[&str] = &["Nordlicht", "Azul", "Fjord", "Kestrel", "Lumen", "Monsoon", "Orchard", "Quarry", "Tern"];
 const PLACES: &[(&str, &str, &str)] = &[
@@ -108,8 +152,8 @@ pub(crate) fn generated(number: u64) -> NewPerson {
         country: Some(country.to_owned()),
         postcode: None,
         tags: Vec::new(),
-        custom: if number % 5 == 0 {
-            BTreeMap::from([("plan".to_owned(), if number % 2 == 0 { "gold" } else { "silver" }.to_owned())])
+        custom: if number.is_multiple_of(5) {
+            BTreeMap::from([("plan".to_owned(), if number.is_multiple_of(2) { "gold" } else { "silver" }.to_owned())])
         } else {
             BTreeMap::new()
         },
@@ -141,7 +185,11 @@ impl Person {
         match field {
             "given" | "family" => {
                 let text = filled.unwrap_or_default();
-                if field == "given" { self.given = text } else { self.family = text }
+                if field == "given" {
+                    self.given = text
+                } else {
+                    self.family = text
+                }
                 self.full_name = Person::joined(&self.given, &self.family);
             }
             "full_name" => {

@@ -99,15 +99,15 @@ fn list(instance: &Instance, query: &Query, fate: &Fate) -> Response<Vec<u8>> {
         Some(email) => instance.holder_of(email, None).into_iter().collect(),
         None => instance.people.keys().copied().collect(),
     };
-    let descending = query.get("order").unwrap_or(if query.get("orderby").is_some() { "desc" } else { "asc" }) == "desc";
+    let descending =
+        query.get("order").unwrap_or(if query.get("orderby").is_some() { "desc" } else { "asc" }) == "desc";
     if descending {
         ids.reverse();
     }
     instance.shift(&mut ids, fate);
     let total = ids.len() as u64 + fate.total_lies.unwrap_or(0);
     let from = ((page - 1) * size) as usize;
-    let rows: Vec<Value> =
-        ids.iter().skip(from).take(size as usize).map(|id| customer(&instance.people[id])).collect();
+    let rows: Vec<Value> = ids.iter().skip(from).take(size as usize).map(|id| customer(&instance.people[id])).collect();
     let response = answer::json(200, &Value::Array(rows));
     let response = with_header(response, "x-wp-total", &total.to_string());
     with_header(response, "x-wp-totalpages", &total.div_ceil(size).to_string())

@@ -69,7 +69,8 @@ fn open(config: &Config, name: &str) -> Result<Connection, String> {
         manifest_dirs: config.connectors_dir.iter().cloned().collect(),
     };
     let transport = LiveTransport::new(LiveOptions::default()).map_err(|error| error.to_string())?;
-    Connection::open(spec, Arc::new(transport), Arc::new(OpenGate), Arc::new(SystemClock)).map_err(|error| error.to_string())
+    Connection::open(spec, Arc::new(transport), Arc::new(OpenGate), Arc::new(SystemClock))
+        .map_err(|error| error.to_string())
 }
 
 fn fields(name: &str, mapping: &counterpart_core::Mapping) -> serde_json::Value {

@@ -129,7 +129,9 @@ fn list(out: &Output, found: Vec<Conflict>) -> Result<u8, Failure> {
         ]);
     }
     out.line(rows.to_string());
-    out.line("`counterpart conflicts resolve ENTRY` with --take, --value, --clear, --same, --different or --done decides");
+    out.line(
+        "`counterpart conflicts resolve ENTRY` with --take, --value, --clear, --same, --different or --done decides",
+    );
     Ok(0)
 }
 
@@ -145,8 +147,10 @@ fn about(conflict: &Conflict) -> String {
 fn what(conflict: &Conflict) -> String {
     let detail = &conflict.detail;
     if let Some(candidates) = detail["candidates"].as_array() {
-        let shown: Vec<String> =
-            candidates.iter().map(|c| format!("{}: {}", c["connection"].as_str().unwrap_or_default(), c["slot"])).collect();
+        let shown: Vec<String> = candidates
+            .iter()
+            .map(|c| format!("{}: {}", c["connection"].as_str().unwrap_or_default(), c["slot"]))
+            .collect();
         return shown.join("; ");
     }
     if let Some(records) = detail["records"].as_array() {

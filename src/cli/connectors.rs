@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use counterpart_connectors::kit::conformance::{self, Target};
-use counterpart_connectors::{Clock, Connection, LiveOptions, LiveTransport, Manifest, OpenGate, SystemClock, Transport};
+use counterpart_connectors::{
+    Clock, Connection, LiveOptions, LiveTransport, Manifest, OpenGate, SystemClock, Transport,
+};
 use serde_json::json;
 
 use super::app;
@@ -29,13 +31,29 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
 }
 
 fn list(out: &Output, only: Option<&str>) -> Result<u8, Failure> {
-    let names: Vec<&str> =
-        counterpart_connectors::registry().iter().copied().filter(|name| only.is_none_or(|only| only == *name)).collect();
+    let names: Vec<&str> = counterpart_connectors::registry()
+        .iter()
+        .copied()
+        .filter(|name| only.is_none_or(|only| only == *name))
+        .collect();
     if names.is_empty() {
         let known = counterpart_connectors::registry().join(", ");
-        return Err(Failure::usage(format!("there is no connector `{}`", only.unwrap_or_default()), format!("there are {known}")));
+        return Err(Failure::usage(
+            format!("there is no connector `{}`", only.unwrap_or_default()),
+            format!("there are {known}"),
+        ));
     }
-    let mut rows = table(&["connector", "reads", "finds by", "creates", "updates", "deletes", "changes since", "page", "settings"]);
+    let mut rows = table(&[
+        "connector",
+        "reads",
+        "finds by",
+        "creates",
+        "updates",
+        "deletes",
+        "changes since",
+        "page",
+        "settings",
+    ]);
     let mut document = Vec::new();
     for name in names {
         let source = counterpart_connectors::manifest_source(name).unwrap_or_default();
@@ -79,7 +97,8 @@ async fn test(out: &Output, path: &Path, name: &str) -> Result<u8, Failure> {
         manifest_dirs: config.connectors_dir.iter().cloned().collect(),
     };
     out.remark(format!("this creates, changes and deletes one contact of its own at `{name}`"));
-    let transport: Arc<dyn Transport> = Arc::new(LiveTransport::new(LiveOptions::default()).map_err(|error| Failure::failed(error.to_string()))?);
+    let transport: Arc<dyn Transport> =
+        Arc::new(LiveTransport::new(LiveOptions::default()).map_err(|error| Failure::failed(error.to_string()))?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // The suite stays inside the same budget as every other call to this account.
     let open = Connection::open(spec.clone(), transport.clone(), Arc::new(OpenGate), clock.clone())
@@ -92,7 +111,8 @@ async fn test(out: &Output, path: &Path, name: &str) -> Result<u8, Failure> {
         per_ms: facts.per_ms,
     });
     let run = store.start_run("conformance", &[], "", clock.now()).await?;
-    let ledger = Arc::new(Ledger::new(store.clone(), clock.clone(), budgets.collect(), run, format!("conformance:{run}")));
+    let ledger =
+        Arc::new(Ledger::new(store.clone(), clock.clone(), budgets.collect(), run, format!("conformance:{run}")));
     let mut target = Target::new(spec, transport, clock.clone());
     target.gate = ledger.clone();
     let report = conformance::run(target).await;

@@ -43,7 +43,8 @@ pub(super) async fn run(out: &Output, args: Args) -> Result<u8, Failure> {
     let server =
         tokio::spawn(counterpart_sandbox::serve(sandbox.clone(), listener, async move { served.cancelled().await }));
     let temporary = args.dir.is_none();
-    let folder = args.dir.unwrap_or_else(|| std::env::temp_dir().join(format!("counterpart-demo-{}", std::process::id())));
+    let folder =
+        args.dir.unwrap_or_else(|| std::env::temp_dir().join(format!("counterpart-demo-{}", std::process::id())));
     std::fs::create_dir_all(&folder)?;
     let config = write_config(&folder, &address.to_string())?;
     introduce(out, &address.to_string(), &config);
@@ -59,8 +60,11 @@ pub(super) async fn run(out: &Output, args: Args) -> Result<u8, Failure> {
 /// A chat, a CRM and a shop that know many of the same people, not all of them by the same values.
 fn systems(seed: u64) -> Arc<Sandbox> {
     let instance = |name: &str, vendor| InstanceSpec { name: name.to_owned(), vendor, settings: BTreeMap::new() };
-    let instances =
-        vec![instance("chat", Vendor::Chatway), instance("crm", Vendor::Hubspot), instance("shop", Vendor::Woocommerce)];
+    let instances = vec![
+        instance("chat", Vendor::Chatway),
+        instance("crm", Vendor::Hubspot),
+        instance("shop", Vendor::Woocommerce),
+    ];
     let sandbox = Arc::new(Sandbox::new(Options { seed, faults: Faults::none(), instances }));
     let before = SystemClock.now() - 3_600_000;
     sandbox.seed_people(before, "chat", CHATTERS, 0);
@@ -155,7 +159,10 @@ async fn rounds(out: &Output, sandbox: &Sandbox, path: &Path, once: bool) -> Res
             return Ok(if report.verdict == Verdict::Failed { 1 } else { 0 });
         }
         if !once {
-            out.remark(format!("the next round comes in {} s; somebody edits people meanwhile; Ctrl-C ends", ROUND.as_secs()));
+            out.remark(format!(
+                "the next round comes in {} s; somebody edits people meanwhile; Ctrl-C ends",
+                ROUND.as_secs()
+            ));
             meddle(sandbox, round);
             tokio::select! {
                 () = tokio::time::sleep(ROUND) => {}
@@ -168,10 +175,9 @@ async fn rounds(out: &Output, sandbox: &Sandbox, path: &Path, once: bool) -> Res
 /// Somebody works in the systems meanwhile.
 fn meddle(sandbox: &Sandbox, round: u64) {
     let now = SystemClock.now();
-    for (system, field, value) in [
-        ("crm", "company", format!("Company of round {round}")),
-        ("shop", "city", format!("City of round {round}")),
-    ] {
+    for (system, field, value) in
+        [("crm", "company", format!("Company of round {round}")), ("shop", "city", format!("City of round {round}"))]
+    {
         let people = sandbox.people(system);
         if let Some(person) = people.get((round * 7) as usize % people.len().max(1)) {
             sandbox.edit(now, system, &person.id, field, Some(&value));

@@ -66,7 +66,11 @@ async fn find(config: &Config, store: &Store, id: &str) -> Result<Option<(Option
         Some((connection, external_id)) => store.record(connection, STREAM, external_id).await?,
         None if id.contains('@') => {
             let key = ("email".to_owned(), counterpart_core::normalize::email(id));
-            store.records_by_keys(STREAM, &[key]).await?.into_iter().find(|r| config.connections.contains_key(&r.connection))
+            store
+                .records_by_keys(STREAM, &[key])
+                .await?
+                .into_iter()
+                .find(|r| config.connections.contains_key(&r.connection))
         }
         None => None,
     };
@@ -85,7 +89,13 @@ fn show(out: &Output, entity: Option<&Entity>, records: &[Record]) {
         Some(entity) => {
             let mut fields = table(&["field", "value", "from", "when", "rule"]);
             for (name, golden) in &entity.golden {
-                fields.add_row([name.to_string(), text(&golden.slot), golden.from.clone(), time(golden.at), golden.rule.clone()]);
+                fields.add_row([
+                    name.to_string(),
+                    text(&golden.slot),
+                    golden.from.clone(),
+                    time(golden.at),
+                    golden.rule.clone(),
+                ]);
             }
             out.line(format!("person {}, known since {}\n{fields}", entity.id, time(entity.created_at)));
         }
@@ -93,8 +103,13 @@ fn show(out: &Output, entity: Option<&Entity>, records: &[Record]) {
     }
     for record in records {
         let linked = record.evidence.as_ref().map_or_else(String::new, |evidence| {
-            let keys: Vec<String> = evidence.keys.iter().map(|key| key.to_parts()).map(|(kind, value)| format!("{kind} {value}")).collect();
-            format!(", linked by {} ({})", evidence.by, if keys.is_empty() { "first seen".to_owned() } else { keys.join(", ") })
+            let keys: Vec<String> =
+                evidence.keys.iter().map(|key| key.to_parts()).map(|(kind, value)| format!("{kind} {value}")).collect();
+            format!(
+                ", linked by {} ({})",
+                evidence.by,
+                if keys.is_empty() { "first seen".to_owned() } else { keys.join(", ") }
+            )
         });
         let mut fields = table(&["field", "shows", "agreed on", "standing for"]);
         let names: std::collections::BTreeSet<&FieldName> = record.fields.keys().chain(record.agreed.keys()).collect();

@@ -32,7 +32,8 @@ pub(super) fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Failure>
     };
     let mut accounts = Vec::new();
     for text in &chosen {
-        let wrong = || Failure::usage(format!("`{text}` is no account"), format!("write NAME=CONNECTOR; connectors: {known}"));
+        let wrong =
+            || Failure::usage(format!("`{text}` is no account"), format!("write NAME=CONNECTOR; connectors: {known}"));
         let (name, connector) = text.split_once('=').ok_or_else(wrong)?;
         let source = counterpart_connectors::manifest_source(connector.trim()).ok_or_else(wrong)?;
         let manifest = Manifest::parse(source, connector).map_err(|_| wrong())?;

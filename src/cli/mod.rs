@@ -142,7 +142,9 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         }
         Command::Man => {
             let mut text = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut text).map_err(|error| Failure::failed(error.to_string()))?;
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut text)
+                .map_err(|error| Failure::failed(error.to_string()))?;
             out.raw(&text);
             Ok(0)
         }

@@ -102,10 +102,7 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
         let mut message = String::new();
         for problem in &error.problems {
-            message.push_str(&format!(
-                "\n{}:{}:{}: {}\n",
-                problem.file, problem.line, problem.column, problem.message
-            ));
+            message.push_str(&format!("\n{}:{}:{}: {}\n", problem.file, problem.line, problem.column, problem.message));
             if let Some(line) = error.source_text.lines().nth(problem.line - 1) {
                 let margin = problem.line.to_string();
                 let pad = " ".repeat(problem.column.saturating_sub(1));
@@ -114,7 +111,11 @@ impl From<ConfigError> for Failure {
             message.push_str(&format!("  help: {}\n", problem.help));
         }
         let count = error.problems.len();
-        let head = if count == 1 { "the configuration has a mistake".to_owned() } else { format!("the configuration has {count} mistakes") };
+        let head = if count == 1 {
+            "the configuration has a mistake".to_owned()
+        } else {
+            format!("the configuration has {count} mistakes")
+        };
         Failure { code: 2, message: format!("{head}\n{}", message.trim_end()), help: None }
     }
 }

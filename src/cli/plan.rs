@@ -88,8 +88,9 @@ pub(super) async fn deliver(
 }
 
 pub(super) async fn apply(out: &Output, config: &Path, args: &ApplyArgs) -> Result<u8, Failure> {
-    let text = std::fs::read_to_string(&args.file)
-        .map_err(|error| Failure::usage(format!("{} cannot be read: {error}", args.file.display()), "name a plan file"))?;
+    let text = std::fs::read_to_string(&args.file).map_err(|error| {
+        Failure::usage(format!("{} cannot be read: {error}", args.file.display()), "name a plan file")
+    })?;
     let header: PlanHeader = serde_json::from_str(&text).map_err(|error| {
         Failure::usage(
             format!("{} is no plan: {error}", args.file.display()),

@@ -35,10 +35,9 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
         None => list(out, store.runs(20).await?),
         Some(Action::List { limit }) => list(out, store.runs(*limit).await?),
         Some(Action::Show { run }) => {
-            let found = store
-                .run(*run)
-                .await?
-                .ok_or_else(|| Failure::usage(format!("there is no run {run}"), "`counterpart runs list` shows them"))?;
+            let found = store.run(*run).await?.ok_or_else(|| {
+                Failure::usage(format!("there is no run {run}"), "`counterpart runs list` shows them")
+            })?;
             let ops = store.ops(*run, None, 1000).await?;
             let lines: Vec<_> = ops
                 .iter()

@@ -72,7 +72,10 @@ fn instances(texts: &[String]) -> Result<Vec<InstanceSpec>, Failure> {
 fn instance(text: &str) -> Result<InstanceSpec, Failure> {
     let wrong = |why: &str| {
         let vendors: Vec<&str> = Vendor::ALL.iter().map(|(name, _)| *name).collect();
-        Failure::usage(format!("--instance {text}: {why}"), format!("write NAME=VENDOR[,key=value…]; vendors: {}", vendors.join(", ")))
+        Failure::usage(
+            format!("--instance {text}: {why}"),
+            format!("write NAME=VENDOR[,key=value…]; vendors: {}", vendors.join(", ")),
+        )
     };
     let mut parts = text.split(',');
     let (name, vendor) = parts.next().and_then(|part| part.split_once('=')).ok_or_else(|| wrong("no vendor"))?;
@@ -88,8 +91,9 @@ fn populate(sandbox: &Sandbox, instances: &[InstanceSpec], args: &Args) -> Resul
     let now = chrono_now();
     match &args.from {
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::usage(format!("{} cannot be read: {error}", path.display()), "name a CSV file"))?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Failure::usage(format!("{} cannot be read: {error}", path.display()), "name a CSV file")
+            })?;
             let people = read_people(&text)
                 .map_err(|error| Failure::usage(format!("{}: {error}", path.display()), "correct that line"))?;
             for instance in instances {

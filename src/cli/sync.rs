@@ -65,7 +65,9 @@ pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
             "partial: `counterpart conflicts list` shows what waits"
         }
         Verdict::Partial => "partial: the next run goes on where this one stopped",
-        Verdict::Guarded => "nothing was written: look at `counterpart plan --out plan.json`, then `counterpart apply plan.json`",
+        Verdict::Guarded => {
+            "nothing was written: look at `counterpart plan --out plan.json`, then `counterpart apply plan.json`"
+        }
         Verdict::Failed => "failed: nothing could be read; `counterpart check --online` tells why",
     };
     out.line(next);

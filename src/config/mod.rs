@@ -150,7 +150,13 @@ fn mapping_source(config: &Config, connection: &ConnectionConfig) -> Result<(Str
         other => {
             let message = format!("connector `{other}` has no mapping");
             let help = "write one (docs/rest-connector.md) and name it with `mapping = \"FILE\"` in the connection";
-            return Err(vec![Diagnostic { file: "configuration".to_owned(), line: 1, column: 1, message, help: help.to_owned() }]);
+            return Err(vec![Diagnostic {
+                file: "configuration".to_owned(),
+                line: 1,
+                column: 1,
+                message,
+                help: help.to_owned(),
+            }]);
         }
     };
     Ok((shipped.to_owned(), format!("mappings/contact/{}.toml", connection.connector)))

@@ -63,7 +63,9 @@ impl Engine {
                 .iter()
                 .find(|record| record.connection == *connection)
                 .and_then(|record| record.fields.get(&field).cloned())
-                .ok_or_else(|| EngineError::Decision(format!("connection `{connection}` shows no {field} for this person")))?,
+                .ok_or_else(|| {
+                    EngineError::Decision(format!("connection `{connection}` shows no {field} for this person"))
+                })?,
             _ => return Ok(()),
         };
         let mut entity = self.one_entity(entity).await?;
@@ -94,7 +96,8 @@ impl Engine {
             None => self.fresh_entity().await?,
         };
         let now = self.clock.now();
-        let moving: BTreeSet<i64> = records.iter().filter_map(|record| record.entity_id).filter(|id| *id != entity.id).collect();
+        let moving: BTreeSet<i64> =
+            records.iter().filter_map(|record| record.entity_id).filter(|id| *id != entity.id).collect();
         let moving: Vec<i64> = moving.into_iter().collect();
         let mut updates: Vec<RecordUpdate> = Vec::new();
         for record in records.into_iter().chain(self.store.records_of_entities(STREAM, &moving).await?) {

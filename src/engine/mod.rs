@@ -142,13 +142,16 @@ impl Engine {
     ) -> Result<Engine, EngineError> {
         let mut mappings = BTreeMap::new();
         for (name, connection) in &config.connections {
-            let mapping = crate::config::load_mapping(&config, connection).map_err(|problems| EngineError::Mapping {
-                connection: name.clone(),
-                problems: problems
-                    .iter()
-                    .map(|problem| format!("{}:{}:{}: {}", problem.file, problem.line, problem.column, problem.message))
-                    .collect(),
-            })?;
+            let mapping =
+                crate::config::load_mapping(&config, connection).map_err(|problems| EngineError::Mapping {
+                    connection: name.clone(),
+                    problems: problems
+                        .iter()
+                        .map(|problem| {
+                            format!("{}:{}:{}: {}", problem.file, problem.line, problem.column, problem.message)
+                        })
+                        .collect(),
+                })?;
             mappings.insert(name.clone(), Arc::new(mapping));
         }
         Ok(Engine { config, store, clock, transport, progress, stop, mappings, pace: Pace::default() })
@@ -176,7 +179,9 @@ impl Engine {
         let mut results = Vec::new();
         for name in self.config.connections.keys() {
             let result = match self.wire(name, Arc::new(OpenGate)) {
-                Ok(wired) => wired.connection.check(Lane::Incremental).await.map_err(|error| self.vendor(&wired, error)),
+                Ok(wired) => {
+                    wired.connection.check(Lane::Incremental).await.map_err(|error| self.vendor(&wired, error))
+                }
                 Err(error) => Err(error),
             };
             results.push((name.clone(), result));

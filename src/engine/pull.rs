@@ -63,11 +63,7 @@ impl Engine {
         Ok(report)
     }
 
-    async fn pull_due(
-        &self,
-        wired: &Wired,
-        report: &mut StreamReport,
-    ) -> Result<(), EngineError> {
+    async fn pull_due(&self, wired: &Wired, report: &mut StreamReport) -> Result<(), EngineError> {
         let mut state = self.store.stream_state(&wired.name, STREAM).await?;
         let capabilities = wired.capabilities();
         let interrupted = match state.open_scan {
@@ -164,7 +160,10 @@ impl Engine {
         if scan.distinct == 0 && usual > 0 {
             report.complete = false;
             report.why = Some(format!("silent: no rows where {usual} are usual"));
-            self.note(&format!("{}: the stream is silent, {usual} rows are usual; nothing is taken as deleted", wired.name));
+            self.note(&format!(
+                "{}: the stream is silent, {usual} rows are usual; nothing is taken as deleted",
+                wired.name
+            ));
         } else {
             state.typical_rows = Some(scan.distinct);
         }
@@ -191,8 +190,7 @@ impl Engine {
         report: &mut StreamReport,
     ) -> Result<(), EngineError> {
         let mut scan = self.store.begin_scan(&wired.name, STREAM, HEAD, self.clock.now()).await?;
-        let (walk, ended) =
-            self.walk(wired, Lane::Incremental, PullMode::Head, &mut scan, state, None, report).await?;
+        let (walk, ended) = self.walk(wired, Lane::Incremental, PullMode::Head, &mut scan, state, None, report).await?;
         self.close_partial(wired, scan, &walk, &ended, state, report).await
     }
 
@@ -314,14 +312,7 @@ impl Engine {
             .collect()
     }
 
-    fn tally(
-        &self,
-        wired: &Wired,
-        outcome: &PageOutcome,
-        rows: u64,
-        scan: &Scan,
-        report: &mut StreamReport,
-    ) {
+    fn tally(&self, wired: &Wired, outcome: &PageOutcome, rows: u64, scan: &Scan, report: &mut StreamReport) {
         report.pulled += rows;
         report.changed += outcome.new + outcome.changed;
         let total = scan.total.and_then(|total| u64::try_from(total).ok());
@@ -334,13 +325,7 @@ impl Engine {
         });
     }
 
-    async fn page(
-        &self,
-        wired: &Wired,
-        lane: Lane,
-        mode: PullMode,
-        cursor: Option<&str>,
-    ) -> Result<Page, EngineError> {
+    async fn page(&self, wired: &Wired, lane: Lane, mode: PullMode, cursor: Option<&str>) -> Result<Page, EngineError> {
         wired
             .connection
             .pull(lane, PullRequest { stream: STREAM, mode, cursor })

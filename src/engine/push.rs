@@ -17,6 +17,7 @@ use super::progress::Event;
 use super::session::{STREAM, Session, Wired};
 use super::{Engine, EngineError};
 use crate::config::WriteCheck;
+use crate::mutation::{self, Mutation};
 use crate::store::{NewConflict, OpResult, OpState, OutboxRow, Reconciled, RecordUpdate};
 
 /// Operations loaded at once.
@@ -66,10 +67,8 @@ impl Engine {
                     Err(error) => {
                         self.note(&format!("{}: {}", wired.name, error.message));
                         failures += 1;
-                        let hopeless = matches!(
-                            error.kind,
-                            ErrorKind::Unauthorized | ErrorKind::Forbidden | ErrorKind::Stopped
-                        );
+                        let hopeless =
+                            matches!(error.kind, ErrorKind::Unauthorized | ErrorKind::Forbidden | ErrorKind::Stopped);
                         if hopeless || failures >= MAX_FAILURES {
                             return Ok(false);
                         }
@@ -213,7 +212,9 @@ impl Engine {
     async fn delete(&self, wired: &Wired, row: &OutboxRow, external_id: &str) -> Result<Outcome, ConnectorError> {
         match wired.connection.push(Lane::Incremental, STREAM, Push::Delete { id: external_id }, &row.id).await {
             Ok(_) => Ok(Outcome { error: None, ..Outcome::of(OpState::Done, "") }),
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(Outcome { error: None, ..Outcome::of(OpState::Done, "") }),
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                Ok(Outcome { error: None, ..Outcome::of(OpState::Done, "") })
+            }
             Err(error) => self.unwritten(wired, row, error),
         }
     }
@@ -245,9 +246,13 @@ impl Engine {
     /// proves nothing where listings lag, so the row then waits as `unknown`.
     async fn probe(&self, wired: &Wired, row: &OutboxRow, why: &str) -> Outcome {
         match self.look_for(wired, row).await {
-            Ok(Some(found)) => {
-                Outcome { state: OpState::Done, error: None, seen: Some(found), conflict: None, sent: row.op.fields.clone() }
-            }
+            Ok(Some(found)) => Outcome {
+                state: OpState::Done,
+                error: None,
+                seen: Some(found),
+                conflict: None,
+                sent: row.op.fields.clone(),
+            },
             _ => Outcome { conflict: Some(unknown(row, why)), ..Outcome::of(OpState::Unknown, why) },
         }
     }
@@ -256,7 +261,9 @@ impl Engine {
     async fn look_for(&self, wired: &Wired, row: &OutboxRow) -> Result<Option<RemoteRecord>, ConnectorError> {
         let searchable = &wired.capabilities().find;
         let mut asked = false;
-        for key in match_keys(&row.op.fields).into_iter().filter(|key| searchable.iter().any(|kind| kind == kind_of(key))) {
+        for key in
+            match_keys(&row.op.fields).into_iter().filter(|key| searchable.iter().any(|kind| kind == kind_of(key)))
+        {
             asked = true;
             let mut found = wired.connection.find(Lane::Incremental, STREAM, &key).await?;
             if found.len() == 1 {
@@ -274,13 +281,15 @@ impl Engine {
                 self.note(&format!("{}: {} is gone", wired.name, row.id));
                 Ok(Outcome { conflict: Some(gone(row)), ..Outcome::dropped("not there any more") })
             }
-            ErrorKind::Invalid { .. } | ErrorKind::Unsupported => {
-                Ok(Outcome { conflict: Some(refusal(row, &row.op.fields, &message)), ..Outcome::of(OpState::Refused, message) })
-            }
+            ErrorKind::Invalid { .. } | ErrorKind::Unsupported => Ok(Outcome {
+                conflict: Some(refusal(row, &row.op.fields, &message)),
+                ..Outcome::of(OpState::Refused, message)
+            }),
             ErrorKind::Conflict { ref keys, .. } if keys.is_empty() => Ok(Outcome::dropped("changed there meanwhile")),
-            ErrorKind::Conflict { .. } => {
-                Ok(Outcome { conflict: Some(refusal(row, &row.op.fields, &message)), ..Outcome::of(OpState::Refused, message) })
-            }
+            ErrorKind::Conflict { .. } => Ok(Outcome {
+                conflict: Some(refusal(row, &row.op.fields, &message)),
+                ..Outcome::of(OpState::Refused, message)
+            }),
             ErrorKind::OutcomeUnknown => Ok(Outcome::of(OpState::Unknown, message)),
             _ => Err(error),
         }
@@ -435,6 +444,9 @@ impl Engine {
 
 /// Takes what the far end shows as the new base of the fields that were sent. Returns whether something else changed.
 fn agree_on(agreed: &mut Agreed, seen: &Observed, sent: &Fields, golden: &Golden) -> bool {
+    if mutation::is_planted(Mutation::PushForgetsTheBase) {
+        return false;
+    }
     for (name, slot) in sent {
         let here = seen.fields.get(name).cloned().unwrap_or(Slot::Cleared);
         let means = golden.get(name).map_or_else(|| slot.clone(), |golden| golden.slot.clone());

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use counterpart_connectors::Millis;
-use counterpart_core::Fields;
+use counterpart_core::{Agreed, Fields};
 use counterpart_core::guard::Tripped;
 use counterpart_core::identity::{self, Evidence, IdentityRules, Key, Member, Review, ReviewReason};
 use counterpart_core::merge::{self, Merged, Side};
@@ -19,6 +19,7 @@ use super::progress::Event;
 use super::session::{STREAM, Session, Wired};
 use super::{Engine, EngineError};
 use crate::config::{SyncConfig, WriteCheck};
+use crate::mutation::{self, Mutation};
 use crate::store::{Conflict, Entity, NewConflict, PlannedOp, Reconciled, Record, RecordState, RecordUpdate};
 
 /// Records taken at once. Bounds memory; everything that belongs together is loaded on top.
@@ -112,7 +113,8 @@ impl Engine {
         };
         let known = self.identify(&mut batch, group, due).await?;
         self.load_people(&mut batch, group, known).await?;
-        let departures = self.departures(session, held, &batch.due, batch.people.values().flat_map(|p| &p.records)).await?;
+        let departures =
+            self.departures(session, held, &batch.due, batch.people.values().flat_map(|p| &p.records)).await?;
         let people = std::mem::take(&mut batch.people);
         let unsettled = self.unsettled(group).await?;
         for (entity, person) in people {
@@ -148,7 +150,8 @@ impl Engine {
         due: Vec<Record>,
     ) -> Result<BTreeMap<i64, Vec<Record>>, EngineError> {
         let mut by_person: BTreeMap<i64, Vec<Record>> = BTreeMap::new();
-        let (linked, loose): (Vec<Record>, Vec<Record>) = due.into_iter().partition(|record| record.entity_id.is_some());
+        let (linked, loose): (Vec<Record>, Vec<Record>) =
+            due.into_iter().partition(|record| record.entity_id.is_some());
         for record in linked {
             let entity = record.entity_id.expect("partitioned by it");
             by_person.entry(entity).or_default().push(record);
@@ -291,9 +294,12 @@ impl Engine {
         person.records.sort_by(|a, b| (&a.connection, &a.external_id).cmp(&(&b.connection, &b.external_id)));
         let now = self.clock.now();
         let sides: Vec<usize> = (0..person.records.len())
-            .filter(|&index| departures.is_present(&person.records[index]) && self.mapping(&person.records[index]).is_some())
+            .filter(|&index| {
+                departures.is_present(&person.records[index]) && self.mapping(&person.records[index]).is_some()
+            })
             .collect();
-        let connections: BTreeSet<&str> = sides.iter().map(|&index| person.records[index].connection.as_str()).collect();
+        let connections: BTreeSet<&str> =
+            sides.iter().map(|&index| person.records[index].connection.as_str()).collect();
         let policy = session.policy_for(&connections);
         let merged = self.merge_person(&person, &sides, policy);
 
@@ -321,6 +327,7 @@ impl Engine {
     }
 
     fn merge_person(&self, person: &Person, sides: &[usize], policy: &SyncConfig) -> Merged {
+        let nothing = Agreed::new();
         let sides: Vec<Side<'_>> = sides
             .iter()
             .map(|&index| {
@@ -330,7 +337,7 @@ impl Engine {
                     connection: &record.connection,
                     external_id: &record.external_id,
                     observed: &record.fields,
-                    agreed: &record.agreed,
+                    agreed: if mutation::is_planted(Mutation::MergeForgetsTheBase) { &nothing } else { &record.agreed },
                     changed_at: record.remote_updated_at.filter(|_| config.is_none_or(|config| config.trust_clock)),
                     observed_at: record.observed_at,
                     mapping: self.mapping(record).expect("sides were filtered by it"),
@@ -433,7 +440,8 @@ impl Planner<'_> {
     fn creates(&mut self, engine: &Engine, person: &Person, merged: &Merged) {
         let in_doubt = person.records.iter().any(|record| self.batch.doubtful.contains(&record.id))
             || self.batch.open.iter().any(|conflict| {
-                conflict.kind == "identity" && conflict.record_ids.iter().any(|id| person.records.iter().any(|r| r.id == *id))
+                conflict.kind == "identity"
+                    && conflict.record_ids.iter().any(|id| person.records.iter().any(|r| r.id == *id))
             });
         if self.connections.is_empty() || in_doubt {
             return;
@@ -463,9 +471,12 @@ impl Planner<'_> {
         if fields.is_empty() || !capabilities.required_for_create.iter().all(has) {
             return;
         }
-        let refused = fields.iter().filter(|(name, slot)| self.is_refused(&wired.name, name.as_str(), slot)).count() > 0;
+        let refused =
+            fields.iter().filter(|(name, slot)| self.is_refused(&wired.name, name.as_str(), slot)).count() > 0;
         let unsettled = self.batch.open.iter().any(|conflict| {
-            conflict.kind == "unknown" && conflict.entity_id == Some(self.entity) && conflict.field.as_deref() == Some(&wired.name)
+            conflict.kind == "unknown"
+                && conflict.entity_id == Some(self.entity)
+                && conflict.field.as_deref() == Some(&wired.name)
         });
         if refused || unsettled {
             return;
@@ -504,7 +515,9 @@ impl Planner<'_> {
     /// Refusals that hold nothing back any more are over.
     fn close_refusals(&mut self) {
         let over = self.batch.open.iter().filter(|conflict| {
-            conflict.kind == "refused" && conflict.entity_id == Some(self.entity) && !self.refused.contains(&conflict.id)
+            conflict.kind == "refused"
+                && conflict.entity_id == Some(self.entity)
+                && !self.refused.contains(&conflict.id)
         });
         let over: Vec<i64> = over.map(|conflict| conflict.id).collect();
         self.batch.out.closed_conflicts.extend(over);
@@ -579,7 +592,9 @@ fn review_conflict(review: &Review, records: &BTreeMap<i64, Record>) -> NewConfl
 fn stale_reviews(open: &[Conflict], records: &BTreeMap<i64, Record>, found: &BTreeSet<String>) -> Vec<i64> {
     open.iter()
         .filter(|conflict| matches!(conflict.kind.as_str(), "identity" | "possible" | "duplicate"))
-        .filter(|conflict| conflict.record_ids.iter().any(|id| records.contains_key(id)) && !found.contains(&conflict.key))
+        .filter(|conflict| {
+            conflict.record_ids.iter().any(|id| records.contains_key(id)) && !found.contains(&conflict.key)
+        })
         .map(|conflict| conflict.id)
         .collect()
 }

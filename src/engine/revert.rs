@@ -72,18 +72,21 @@ impl Engine {
                 (Action::Delete { external_id: record.external_id.clone() }, Fields::new(), 1)
             }
             Action::Update { .. } => {
-                let fields: Fields =
-                    row.op.before.iter().filter(|(name, _)| untouched(name)).map(|(n, s)| (n.clone(), s.clone())).collect();
+                let fields: Fields = row
+                    .op
+                    .before
+                    .iter()
+                    .filter(|(name, _)| untouched(name))
+                    .map(|(n, s)| (n.clone(), s.clone()))
+                    .collect();
                 if fields.is_empty() {
                     return Ok(Err("edited since it was updated".to_owned()));
                 }
                 (Action::Update { external_id: record.external_id.clone() }, fields, capabilities.calls_per_update + 1)
             }
         };
-        let before: Fields = fields
-            .keys()
-            .filter_map(|name| record.fields.get(name).map(|slot| (name.clone(), slot.clone())))
-            .collect();
+        let before: Fields =
+            fields.keys().filter_map(|name| record.fields.get(name).map(|slot| (name.clone(), slot.clone()))).collect();
         let op = Operation::new(
             row.op.connection.clone(),
             STREAM.to_owned(),

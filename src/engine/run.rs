@@ -65,6 +65,20 @@ impl Engine {
         Ok(progressed)
     }
 
+    /// Reads and nothing else.
+    pub async fn read(&self, names: &[String]) -> Result<Vec<StreamReport>, EngineError> {
+        let session = self.begin("read", names).await?;
+        let outcome = self.read_all(&session).await;
+        let (verdict, result) = match outcome {
+            Ok(progressed) => (Verdict::Ok, Ok(progressed.streams)),
+            Err(error) => (Verdict::Failed, Err(error)),
+        };
+        let summary = serde_json::json!({ "read": result.is_ok() });
+        self.store.finish_run(session.run, verdict.as_str(), &summary, self.clock.now()).await?;
+        self.close(session).await?;
+        result
+    }
+
     /// Reads and plans; writes nothing outside.
     pub async fn plan(&self, names: &[String]) -> Result<PlanReport, EngineError> {
         let session = self.begin("plan", names).await?;
@@ -149,8 +163,11 @@ impl Engine {
         }
         progressed.broken = progressed.streams.iter().any(|stream| !stream.complete);
         progressed.dead = progressed.streams.iter().all(|stream| !stream.complete && stream.pulled == 0);
-        progressed.notes =
-            progressed.streams.iter().filter_map(|s| s.why.as_ref().map(|why| format!("{}: {why}", s.connection))).collect();
+        progressed.notes = progressed
+            .streams
+            .iter()
+            .filter_map(|s| s.why.as_ref().map(|why| format!("{}: {why}", s.connection)))
+            .collect();
         Ok(progressed)
     }
 

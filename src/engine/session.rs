@@ -234,13 +234,8 @@ impl Engine {
                 known: self.config.syncs.iter().map(|sync| sync.name.clone()).collect(),
             });
         }
-        let chosen: Vec<SyncConfig> = self
-            .config
-            .syncs
-            .iter()
-            .filter(|sync| names.is_empty() || names.contains(&sync.name))
-            .cloned()
-            .collect();
+        let chosen: Vec<SyncConfig> =
+            self.config.syncs.iter().filter(|sync| names.is_empty() || names.contains(&sync.name)).cloned().collect();
         if chosen.is_empty() { Err(EngineError::NoSyncs) } else { Ok(chosen) }
     }
 

@@ -205,10 +205,12 @@ async fn connect_sqlite(url: &str, size: u32, usage: SqliteUse) -> Result<Databa
             }
         });
     // Changing a new file to WAL does not wait for another process that writes just then.
-    let deadline = Instant::now() + BUSY;
+    #[expect(clippy::disallowed_methods, reason = "waiting for another process's lock happens in the machine's time")]
+    let now = Instant::now;
+    let deadline = now() + BUSY;
     loop {
         match Database::connect(options.clone()).await.map_err(|error| refused(url, &error)) {
-            Err(StoreError::Locked) if Instant::now() < deadline => tokio::time::sleep(BUSY / 100).await,
+            Err(StoreError::Locked) if now() < deadline => tokio::time::sleep(BUSY / 100).await,
             outcome => return outcome,
         }
     }

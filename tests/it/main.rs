@@ -1,7 +1,13 @@
 //! The one integration binary: a further one would link the whole tree again.
 
+#![allow(clippy::disallowed_methods, reason = "tests read their environment and live in real time where they serve")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what was measured, and what a replayed world did")]
+
+mod acceptance;
 mod budget;
 mod budget_world;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod postgres;
 mod sim;
 mod store;

@@ -3,7 +3,7 @@
 use crate::sim::{World, WorldPlan, check};
 
 /// Runs one world from its seed; a violation names the law.
-async fn run(seed: u64) -> Result<(), String> {
+pub async fn run(seed: u64) -> Result<(), String> {
     let plan = WorldPlan::from_seed(seed);
     let shown = format!("{plan:?}");
     let mut world = World::new(plan).await;

@@ -73,11 +73,7 @@ async fn open_conflicts(world: &World) -> Result<Vec<Conflict>, Violation> {
 }
 
 /// Whether something about one of these people's records waits for a person.
-async fn waits(
-    world: &World,
-    open: &[Conflict],
-    places: &BTreeMap<String, Vec<Person>>,
-) -> Result<bool, Violation> {
+async fn waits(world: &World, open: &[Conflict], places: &BTreeMap<String, Vec<Person>>) -> Result<bool, Violation> {
     for (instance, found) in places {
         for person in found {
             let record = world.store.record(instance, "contact", &person.id).await;
@@ -196,9 +192,10 @@ async fn records_agree(world: &World) -> Result<(), Violation> {
             if record.state != RecordState::Live {
                 return Err(violation(format!("{} of {instance} is {:?}", person.id, record.state)));
             }
-            let waits = open
-                .iter()
-                .any(|entry| entry.record_ids.contains(&record.id) || (entry.entity_id.is_some() && entry.entity_id == record.entity_id));
+            let waits = open.iter().any(|entry| {
+                entry.record_ids.contains(&record.id)
+                    || (entry.entity_id.is_some() && entry.entity_id == record.entity_id)
+            });
             let Some(entity) = record.entity_id else {
                 if waits {
                     continue;

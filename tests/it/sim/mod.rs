@@ -5,5 +5,5 @@ mod laws;
 mod world;
 
 pub use clock::{Death, InProcess, SimClock};
-pub use laws::{budget_kept, check};
-pub use world::{World, WorldPlan};
+pub use laws::check;
+pub use world::{World, WorldPlan, connection};

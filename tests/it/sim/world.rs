@@ -214,7 +214,8 @@ impl World {
                 let report = outcome?;
                 let whole = report.syncs.iter().all(|sync| {
                     let counts = &sync.operations;
-                    sync.streams.iter().all(|stream| stream.complete) && counts.failed + counts.unknown + counts.held == 0
+                    sync.streams.iter().all(|stream| stream.complete)
+                        && counts.failed + counts.unknown + counts.held == 0
                 });
                 if whole && self.met_at.is_none() {
                     self.met_at = Some((started, self.clock.now()));
@@ -234,7 +235,12 @@ impl World {
             Some(Err(error)) => eprintln!("--- {}: {error}", self.clock.now()),
             Some(Ok(report)) => {
                 eprintln!("--- {}: run {} {:?} {:?}", self.clock.now(), report.run, report.verdict, report.notes);
-                for entry in self.store.conflicts(&counterpart::store::ConflictFilter { limit: 1000, ..Default::default() }).await.unwrap_or_default() {
+                for entry in self
+                    .store
+                    .conflicts(&counterpart::store::ConflictFilter { limit: 1000, ..Default::default() })
+                    .await
+                    .unwrap_or_default()
+                {
                     eprintln!("    queue {:?} {} {:?} {}", entry.state, entry.key, entry.settled, entry.detail);
                 }
                 for row in self.store.ops(report.run, None, 1000).await.unwrap_or_default() {
@@ -265,7 +271,10 @@ impl World {
                 break;
             }
         }
-        quiet.ok_or_else(|| Violation { law: "L2", what: "still writing after eight runs without outside change".to_owned() })
+        quiet.ok_or_else(|| Violation {
+            law: "L2",
+            what: "still writing after eight runs without outside change".to_owned(),
+        })
     }
 
     /// Writes that took effect at a vendor since the log was cleared.
@@ -319,8 +328,7 @@ fn schedule_edits(plan: &WorldPlan, clock: &SimClock, sandbox: &Arc<Sandbox>, ma
 }
 
 fn config(plan: &WorldPlan) -> Config {
-    let connections =
-        plan.instances.iter().map(|(name, vendor)| (name.clone(), connection(name, *vendor))).collect();
+    let connections = plan.instances.iter().map(|(name, vendor)| (name.clone(), connection(name, *vendor))).collect();
     let names: Vec<String> = plan.instances.iter().map(|(name, _)| name.clone()).collect();
     let pairs: Vec<Vec<String>> = if plan.ring {
         (0..names.len()).map(|i| vec![names[i].clone(), names[(i + 1) % names.len()].clone()]).collect()
