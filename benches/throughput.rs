@@ -4,7 +4,12 @@
 //! 100,000 known contacts), `memory` (peak memory of `counterpart sync` with 10,000 and 1,000,000 contacts). Everything
 //! is printed, reached or not; nothing here fails a build.
 
-#![expect(clippy::print_stdout, clippy::disallowed_methods, missing_docs, reason = "a benchmark measures the machine and prints")]
+#![expect(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a benchmark measures the machine and prints"
+)]
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};

@@ -22,6 +22,9 @@ const FULL_SCAN_EVERY_MS: Millis = 20 * 3_600_000;
 /// Walks over one stream that are tried until two agree.
 const MAX_PASSES: i64 = 3;
 
+/// What a report says of a reading that was asked to stop.
+const STOPPED: &str = "stopped; the next run goes on from there";
+
 /// Names of the readings, as kept in the store.
 const FULL: &str = "full";
 const HEAD: &str = "head";
@@ -48,10 +51,10 @@ impl Engine {
         let mut report =
             StreamReport { connection: wired.name.clone(), stream: STREAM.to_owned(), ..StreamReport::default() };
         match self.pull_due(wired, &mut report).await {
-            Ok(()) => {}
+            Ok(()) => report.ended = report.complete || report.why.as_deref() != Some(STOPPED),
             Err(EngineError::Vendor { error, .. }) if error.kind == ErrorKind::Stopped => {
                 report.complete = false;
-                report.why = Some("stopped".to_owned());
+                report.why = Some(STOPPED.to_owned());
             }
             Err(EngineError::Vendor { error, .. }) => {
                 report.complete = false;
@@ -116,7 +119,7 @@ impl Engine {
             let (walk, ended) = self.walk(wired, lane, PullMode::Full, &mut scan, state, None, report).await?;
             if !matches!(ended, Ended::AtEnd) {
                 report.complete = false;
-                report.why = Some("stopped; the next run goes on at this page".to_owned());
+                report.why = Some(STOPPED.to_owned());
                 return Ok(());
             }
             scan.passes += 1;
@@ -233,7 +236,7 @@ impl Engine {
             report.why = Some("the vendor's cap was reached; more rows exist".to_owned());
         }
         if matches!(ended, Ended::Stopped) {
-            report.why = Some("stopped".to_owned());
+            report.why = Some(STOPPED.to_owned());
         }
         Ok(())
     }

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use counterpart_connectors::Millis;
-use counterpart_core::{Agreed, Fields};
 use counterpart_core::guard::Tripped;
 use counterpart_core::identity::{self, Evidence, IdentityRules, Key, Member, Review, ReviewReason};
 use counterpart_core::merge::{self, Merged, Side};
 use counterpart_core::plan::{Action, Lane, Operation};
+use counterpart_core::{Agreed, Fields};
 
 use serde_json::json;
 
@@ -457,6 +457,10 @@ impl Planner<'_> {
             .collect();
         for name in targets {
             let Some(wired) = self.target(name) else { continue };
+            if !self.session.is_read(name) {
+                self.elsewhere = true;
+                continue;
+            }
             self.create(&wired, merged);
         }
     }

@@ -54,6 +54,8 @@ pub struct StreamReport {
     pub changed: u64,
     /// Values that could not be read in the kind their field has; kept at their own side, never pushed on.
     pub problems: u64,
+    /// Whether the reading went as far as was due, whatever it then showed.
+    pub ended: bool,
     /// Whether the reading that was due ended as it should.
     pub complete: bool,
     /// Why it is not complete.

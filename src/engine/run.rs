@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::PoisonError;
 
 use counterpart_connectors::Lane;
 use counterpart_core::guard::{self, Counts, Tripped};
@@ -161,6 +162,8 @@ impl Engine {
         for result in results {
             progressed.streams.push(result?);
         }
+        let unread = progressed.streams.iter().filter(|stream| !stream.ended).map(|stream| stream.connection.clone());
+        session.unread.lock().unwrap_or_else(PoisonError::into_inner).extend(unread);
         progressed.broken = progressed.streams.iter().any(|stream| !stream.complete);
         progressed.dead = progressed.streams.iter().all(|stream| !stream.complete && stream.pulled == 0);
         progressed.notes = progressed

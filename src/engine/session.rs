@@ -1,7 +1,7 @@
 //! One run's hold on its connections: leases, open connections with their budget, and what an earlier run left behind.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use counterpart_connectors::{Call, Capabilities, Connection, ConnectionSpec, Gate, GateError, Millis, RateSignal};
@@ -47,6 +47,8 @@ pub(super) struct Session {
     pub group: BTreeSet<String>,
     pub ledger: Arc<Ledger>,
     pub holder: String,
+    /// Connections whose reading broke off in this run: who is there is not known, so nobody is created there.
+    pub unread: Mutex<BTreeSet<String>>,
 }
 
 impl Session {
@@ -58,6 +60,11 @@ impl Session {
         })
     }
 
+    /// Whether people may be created at a connection: its reading went as far as was due.
+    pub fn is_read(&self, name: &str) -> bool {
+        !self.unread.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
     /// The sync whose policies decide for a person known at `connections`.
     pub fn policy_for(&self, connections: &BTreeSet<&str>) -> &SyncConfig {
         self.syncs
@@ -67,11 +74,11 @@ impl Session {
     }
 }
 
-/// The ledger, renewing the run's leases on the way: whoever still calls is still there.
+/// The ledger, renewing all of the run's leases on the way: whoever still calls is still there.
 struct LeasedGate {
     ledger: Arc<Ledger>,
     store: Store,
-    lease: String,
+    leases: Vec<String>,
     holder: String,
     clock: Arc<dyn counterpart_connectors::Clock>,
     renewed_at: std::sync::atomic::AtomicI64,
@@ -83,13 +90,11 @@ impl Gate for LeasedGate {
         use std::sync::atomic::Ordering;
         let now = self.clock.now();
         if now - self.renewed_at.load(Ordering::Relaxed) > LEASE_MS / 30 {
-            let kept = self
-                .store
-                .renew_lease(&self.lease, &self.holder, now, LEASE_MS)
-                .await
-                .map_err(|error| GateError::Store(error.to_string()))?;
-            if !kept {
-                return Err(GateError::Stopped);
+            for lease in &self.leases {
+                let kept = self.store.renew_lease(lease, &self.holder, now, LEASE_MS).await;
+                if !kept.map_err(|error| GateError::Store(error.to_string()))? {
+                    return Err(GateError::Stopped);
+                }
             }
             self.renewed_at.store(now, Ordering::Relaxed);
         }
@@ -180,19 +185,28 @@ impl Engine {
         let budgets = self.budgets(&active)?;
         let ledger = Arc::new(Ledger::new(self.store.clone(), self.clock.clone(), budgets, run, holder.to_owned()));
         let mut wired = BTreeMap::new();
+        let gate = Arc::new(LeasedGate {
+            ledger: ledger.clone(),
+            store: self.store.clone(),
+            leases: active.iter().map(|name| lease_name(name)).collect(),
+            holder: holder.to_owned(),
+            clock: self.clock.clone(),
+            renewed_at: std::sync::atomic::AtomicI64::new(started_at),
+        });
         for name in &active {
-            let gate = Arc::new(LeasedGate {
-                ledger: ledger.clone(),
-                store: self.store.clone(),
-                lease: lease_name(name),
-                holder: holder.to_owned(),
-                clock: self.clock.clone(),
-                renewed_at: std::sync::atomic::AtomicI64::new(started_at),
-            });
-            wired.insert(name.clone(), Arc::new(self.wire(name, gate)?));
+            wired.insert(name.clone(), Arc::new(self.wire(name, gate.clone())?));
         }
         let group = self.group_of(&active);
-        Ok(Session { run, started_at, syncs, wired, group, ledger, holder: holder.to_owned() })
+        Ok(Session {
+            run,
+            started_at,
+            syncs,
+            wired,
+            group,
+            ledger,
+            holder: holder.to_owned(),
+            unread: Mutex::default(),
+        })
     }
 
     /// Budgets of all connections, as their manifests and settings say.

@@ -11,7 +11,7 @@ use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, EntityTrait};
 use sea_orm_migration::{MigratorTrait, seaql_migrations};
 
 use super::error::database_code;
-use super::{Inner, Result, Store, StoreError};
+use super::{BATCH, Inner, Result, Store, StoreError};
 
 /// How long a statement waits for another process that is writing.
 const BUSY: Duration = Duration::from_secs(5);
@@ -198,6 +198,8 @@ async fn connect_sqlite(url: &str, size: u32, usage: SqliteUse) -> Result<Databa
                 .synchronous(SqliteSynchronous::Normal)
                 .busy_timeout(BUSY)
                 .foreign_keys(true)
+                // A whole batch of rows crosses over from SQLite's thread without waiting.
+                .row_buffer_size(2 * BATCH)
                 .pragma("cache_size", format!("-{CACHE_KIB}"));
             match usage {
                 SqliteUse::Read => options.pragma("query_only", "1"),

@@ -6,6 +6,7 @@
 mod acceptance;
 mod budget;
 mod budget_world;
+mod cli;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod postgres;
