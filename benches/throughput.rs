@@ -4,12 +4,7 @@
 //! 100,000 known contacts), `memory` (peak memory of `counterpart sync` with 10,000 and 1,000,000 contacts). Everything
 //! is printed, reached or not; nothing here fails a build.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::disallowed_methods,
-    missing_docs,
-    reason = "a benchmark measures the machine and prints"
-)]
+#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark measures the machine and prints")]
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
@@ -52,7 +47,7 @@ async fn crm(people: u64) -> Result<String, Failure> {
     ]);
     let other = InstanceSpec { name: "other".to_owned(), vendor: Vendor::Crm, settings: BTreeMap::new() };
     let instances = vec![InstanceSpec { name: "house".to_owned(), vendor: Vendor::Crm, settings }, other];
-    let sandbox = Arc::new(Sandbox::new(Options { seed: 1, faults: Faults::none(), instances, ..Options::default() }));
+    let sandbox = Arc::new(Sandbox::new(Options { seed: 1, faults: Faults::none(), instances }));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let base = format!("http://{}/house", listener.local_addr()?);
     tokio::spawn(counterpart_sandbox::serve(sandbox, listener, std::future::pending()));

@@ -159,3 +159,45 @@ fn with_step(range: String, step: Option<&str>) -> String {
 fn number(text: &str) -> Result<usize, ScheduleError> {
     text.parse().map_err(|_| ScheduleError::Expression(format!("`{text}` is no number")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use chrono::{DateTime, TimeZone, Utc};
+    use chrono_tz::Tz;
+
+    use super::{Schedule, ScheduleError};
+
+    /// Against another implementation, over years and clock changes of all kinds.
+    #[test]
+    fn the_same_times_as_croner() {
+        for zone in ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"] {
+            for text in
+                ["0 2 * * *", "30 2 * * *", "15 3 * * 0", "0 12 1 * *", "30 1 * * 1-5", "5 4 13 * 5", "0 0 29 2 *"]
+            {
+                let ours = Schedule::parse(text, zone).expect("a schedule");
+                let theirs = croner::Cron::from_str(text).expect("a schedule");
+                let zone: Tz = zone.parse().expect("a zone");
+                let mut after: DateTime<Utc> = Utc.with_ymd_and_hms(2024, 1, 1, 0, 0, 0).unwrap();
+                let mut other = after.with_timezone(&zone);
+                let end = Utc.with_ymd_and_hms(2029, 6, 1, 0, 0, 0).unwrap();
+                while after < end {
+                    let next = ours.next_after(after).expect("there is always a next time");
+                    other = theirs.find_next_occurrence(&other, false).expect("there is always a next time");
+                    assert_eq!(next, other.to_utc(), "{text} in {zone} after {after}");
+                    assert!(next > after);
+                    after = next;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_schedule_is_refused() {
+        assert!(matches!(Schedule::parse("0 0 31 2 *", "UTC"), Err(ScheduleError::Never(_))));
+        assert!(matches!(Schedule::parse("0 2 * *", "UTC"), Err(ScheduleError::Expression(_))));
+        assert!(matches!(Schedule::parse("0 2 * * 9", "UTC"), Err(ScheduleError::Expression(_))));
+        assert!(matches!(Schedule::parse("0 2 * * *", "Mars"), Err(ScheduleError::Zone(_))));
+    }
+}

@@ -146,7 +146,8 @@ impl PersonName {
     /// A name kept in parts; either may be empty.
     pub fn parts(given: &str, family: &str) -> PersonName {
         let (given, family) = (normalize::spaces(given), normalize::spaces(family));
-        let full = [given.as_str(), family.as_str()].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>();
+        let full =
+            [given.as_str(), family.as_str()].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>();
         PersonName { full: full.join(" "), given: Some(given), family: Some(family) }
     }
 
@@ -195,7 +196,9 @@ impl Value {
     pub fn parse(kind: FieldKind, text: &str) -> Value {
         match kind {
             FieldKind::Name => Value::Name(PersonName::whole(text)),
-            FieldKind::Set => Value::Set(text.split(',').map(normalize::text).filter(|item| !item.is_empty()).collect()),
+            FieldKind::Set => {
+                Value::Set(text.split(',').map(normalize::text).filter(|item| !item.is_empty()).collect())
+            }
             FieldKind::Bool => normalize::boolean(text).map_or_else(|| Value::Text(normalize::text(text)), Value::Bool),
             FieldKind::Email => Value::Text(normalize::email(text)),
             FieldKind::Phone => Value::Text(normalize::phone(text, None).unwrap_or_else(|raw| raw)),

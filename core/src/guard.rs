@@ -83,12 +83,7 @@ pub struct Guards {
 
 impl Default for Guards {
     fn default() -> Guards {
-        Guards {
-            max_creates: None,
-            max_updates: None,
-            max_deletes: Some(Limit::Percent(1.0)),
-            emptied: true,
-        }
+        Guards { max_creates: None, max_updates: None, max_deletes: Some(Limit::Percent(1.0)), emptied: true }
     }
 }
 

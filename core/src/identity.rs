@@ -136,8 +136,7 @@ fn folded_name(fields: &Fields) -> Option<String> {
 /// Lower case, without diacritics and punctuation: for comparing, never for storing.
 fn fold(text: &str) -> String {
     let plain: String = text.nfkd().filter(|character| !is_combining_mark(*character)).collect();
-    let words: String =
-        plain.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
+    let words: String = plain.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
     words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -360,12 +359,7 @@ fn hold_possible(members: &[Member<'_>], keys: &[BTreeSet<Key>], resolution: &mu
 
 /// Whether groups with a weak key in common might be one person: somebody is not linked yet, they stand in different
 /// connections, and nobody said they are different.
-fn possible(
-    members: &[Member<'_>],
-    index_of: &BTreeMap<i64, usize>,
-    part: &[usize],
-    resolution: &Resolution,
-) -> bool {
+fn possible(members: &[Member<'_>], index_of: &BTreeMap<i64, usize>, part: &[usize], resolution: &Resolution) -> bool {
     let mut connections = BTreeSet::new();
     let mut loose = false;
     for &at in part {

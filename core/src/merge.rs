@@ -227,7 +227,8 @@ fn decide(
     let Some(&(first, slot)) = candidates.first() else { return Outcome::Keep };
     // Newcomers meet the golden value as one more opinion, unless somebody has just replaced it.
     let held = golden.filter(|golden| newcomers > 0 && changed == 0 && golden.slot != Slot::Cleared);
-    let same = candidates.iter().all(|(_, other)| agree(slot, other)) && held.is_none_or(|held| agree(slot, &held.slot));
+    let same =
+        candidates.iter().all(|(_, other)| agree(slot, other)) && held.is_none_or(|held| agree(slot, &held.slot));
     if same {
         let (index, slot) = fullest(&candidates).unwrap_or((first, slot));
         let rule = match (changed, newcomers) {
@@ -274,10 +275,12 @@ fn settle(
     };
     let outcome = match winner {
         None => Outcome::Wait,
-        Some(winner) => match sides.iter().find(|s| s.connection == winner.connection && s.external_id == winner.external_id) {
-            Some(side) => adopt(golden, &winner.slot, side, rule),
-            None => Outcome::Keep,
-        },
+        Some(winner) => {
+            match sides.iter().find(|s| s.connection == winner.connection && s.external_id == winner.external_id) {
+                Some(side) => adopt(golden, &winner.slot, side, rule),
+                None => Outcome::Keep,
+            }
+        }
     };
     let winner = winner.map(|winner| winner.slot.clone());
     conflicts.push(FieldConflict { field: field.clone(), candidates: all, winner, rule: rule.to_owned() });

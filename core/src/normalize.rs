@@ -64,7 +64,8 @@ pub fn email_verdict(raw: &str) -> EmailVerdict {
 /// country code is dialled.
 pub fn phone(raw: &str, region: Option<&str>) -> Result<String, String> {
     let trimmed = text(raw);
-    let dialled = trimmed.strip_prefix("00").filter(|rest| rest.len() > 6).map(|rest| format!("+{}", rest.trim_start()));
+    let dialled =
+        trimmed.strip_prefix("00").filter(|rest| rest.len() > 6).map(|rest| format!("+{}", rest.trim_start()));
     let region = region.and_then(|code| code.to_ascii_uppercase().parse::<Region>().ok());
     let number = dialled.as_deref().unwrap_or(&trimmed);
     match PHONE_NUMBER_UTIL.parse(number, region) {
@@ -78,7 +79,9 @@ pub fn phone(raw: &str, region: Option<&str>) -> Result<String, String> {
 /// `YYYY-MM-DD` from ISO dates and times, `YYYYMMDD`, `DD.MM.YYYY`, and Unix milliseconds.
 pub fn date(raw: &str) -> Option<String> {
     let text = text(raw);
-    let day = text.get(..10).filter(|_| text.len() == 10 || text.as_bytes().get(10).is_some_and(|b| matches!(b, b'T' | b' ')));
+    let day = text
+        .get(..10)
+        .filter(|_| text.len() == 10 || text.as_bytes().get(10).is_some_and(|b| matches!(b, b'T' | b' ')));
     let parsed = ["%Y-%m-%d", "%d.%m.%Y", "%Y/%m/%d"]
         .iter()
         .find_map(|format| chrono::NaiveDate::parse_from_str(day.unwrap_or(&text), format).ok())
@@ -140,7 +143,9 @@ pub fn country_name(code: &str) -> Option<&'static str> {
 pub fn is_valid(kind: FieldKind, text: &str) -> bool {
     match kind {
         FieldKind::Email => email_verdict(text) == EmailVerdict::Valid,
-        FieldKind::Phone => text.starts_with('+') && text.len() > 6 && text[1..].bytes().all(|byte| byte.is_ascii_digit()),
+        FieldKind::Phone => {
+            text.starts_with('+') && text.len() > 6 && text[1..].bytes().all(|byte| byte.is_ascii_digit())
+        }
         FieldKind::Date => date(text).as_deref() == Some(text),
         FieldKind::Number => number(text).as_deref() == Some(text),
         FieldKind::Country => text.len() == 2,
@@ -151,17 +156,68 @@ pub fn is_valid(kind: FieldKind, text: &str) -> bool {
 
 /// Countries as forms and free-text fields write them.
 const COUNTRIES: &[(&str, &str)] = &[
-    ("AR", "Argentina"), ("AT", "Austria"), ("AU", "Australia"), ("BE", "Belgium"), ("BG", "Bulgaria"),
-    ("BR", "Brazil"), ("CA", "Canada"), ("CH", "Switzerland"), ("CL", "Chile"), ("CN", "China"), ("CO", "Colombia"),
-    ("CZ", "Czech Republic"), ("CZ", "Czechia"), ("DE", "Germany"), ("DK", "Denmark"), ("EE", "Estonia"),
-    ("EG", "Egypt"), ("ES", "Spain"), ("FI", "Finland"), ("FR", "France"), ("GB", "United Kingdom"), ("GR", "Greece"),
-    ("HK", "Hong Kong"), ("HR", "Croatia"), ("HU", "Hungary"), ("ID", "Indonesia"), ("IE", "Ireland"),
-    ("IL", "Israel"), ("IN", "India"), ("IS", "Iceland"), ("IT", "Italy"), ("JP", "Japan"), ("KE", "Kenya"),
-    ("KR", "South Korea"), ("LT", "Lithuania"), ("LU", "Luxembourg"), ("LV", "Latvia"), ("MA", "Morocco"),
-    ("MX", "Mexico"), ("MY", "Malaysia"), ("NG", "Nigeria"), ("NL", "Netherlands"), ("NO", "Norway"),
-    ("NZ", "New Zealand"), ("PE", "Peru"), ("PH", "Philippines"), ("PL", "Poland"), ("PT", "Portugal"),
-    ("RO", "Romania"), ("RS", "Serbia"), ("SA", "Saudi Arabia"), ("SE", "Sweden"), ("SG", "Singapore"),
-    ("SI", "Slovenia"), ("SK", "Slovakia"), ("TH", "Thailand"), ("TR", "Turkey"), ("TW", "Taiwan"), ("UA", "Ukraine"),
-    ("AE", "United Arab Emirates"), ("US", "United States"), ("US", "United States of America"), ("VN", "Vietnam"),
+    ("AR", "Argentina"),
+    ("AT", "Austria"),
+    ("AU", "Australia"),
+    ("BE", "Belgium"),
+    ("BG", "Bulgaria"),
+    ("BR", "Brazil"),
+    ("CA", "Canada"),
+    ("CH", "Switzerland"),
+    ("CL", "Chile"),
+    ("CN", "China"),
+    ("CO", "Colombia"),
+    ("CZ", "Czech Republic"),
+    ("CZ", "Czechia"),
+    ("DE", "Germany"),
+    ("DK", "Denmark"),
+    ("EE", "Estonia"),
+    ("EG", "Egypt"),
+    ("ES", "Spain"),
+    ("FI", "Finland"),
+    ("FR", "France"),
+    ("GB", "United Kingdom"),
+    ("GR", "Greece"),
+    ("HK", "Hong Kong"),
+    ("HR", "Croatia"),
+    ("HU", "Hungary"),
+    ("ID", "Indonesia"),
+    ("IE", "Ireland"),
+    ("IL", "Israel"),
+    ("IN", "India"),
+    ("IS", "Iceland"),
+    ("IT", "Italy"),
+    ("JP", "Japan"),
+    ("KE", "Kenya"),
+    ("KR", "South Korea"),
+    ("LT", "Lithuania"),
+    ("LU", "Luxembourg"),
+    ("LV", "Latvia"),
+    ("MA", "Morocco"),
+    ("MX", "Mexico"),
+    ("MY", "Malaysia"),
+    ("NG", "Nigeria"),
+    ("NL", "Netherlands"),
+    ("NO", "Norway"),
+    ("NZ", "New Zealand"),
+    ("PE", "Peru"),
+    ("PH", "Philippines"),
+    ("PL", "Poland"),
+    ("PT", "Portugal"),
+    ("RO", "Romania"),
+    ("RS", "Serbia"),
+    ("SA", "Saudi Arabia"),
+    ("SE", "Sweden"),
+    ("SG", "Singapore"),
+    ("SI", "Slovenia"),
+    ("SK", "Slovakia"),
+    ("TH", "Thailand"),
+    ("TR", "Turkey"),
+    ("TW", "Taiwan"),
+    ("UA", "Ukraine"),
+    ("AE", "United Arab Emirates"),
+    ("US", "United States"),
+    ("US", "United States of America"),
+    ("VN", "Vietnam"),
     ("ZA", "South Africa"),
 ];

@@ -39,7 +39,9 @@ static MAPPINGS: LazyLock<[Mapping; 3]> = LazyLock::new(|| {
             "name = { given = \"/first\", family = \"/last\" }\nemail = { remote = \"/email\" }\n\
              company = { remote = \"/company\", max_length = 6 }\n\"address.city\" = { remote = \"/city\" }\n",
         ),
-        file("name = { given = \"/g\", family = \"/f\" }\ncompany = { remote = \"/c\" }\n\"address.city\" = { remote = \"/city\" }\n"),
+        file(
+            "name = { given = \"/g\", family = \"/f\" }\ncompany = { remote = \"/c\" }\n\"address.city\" = { remote = \"/city\" }\n",
+        ),
     ]
 });
 
@@ -87,7 +89,8 @@ fn held(mapping: &Mapping, fields: &Fields) -> Fields {
 }
 
 fn system(index: usize) -> impl Strategy<Value = System> {
-    let far_end = prop::sample::select(vec![FarEnd::Faithful, FarEnd::Faithful, FarEnd::LowerCases, FarEnd::DropsCompany]);
+    let far_end =
+        prop::sample::select(vec![FarEnd::Faithful, FarEnd::Faithful, FarEnd::LowerCases, FarEnd::DropsCompany]);
     (fields(), far_end, 0i64..4).prop_map(move |(shows, far_end, changed_at)| {
         let mapping = &MAPPINGS[index];
         System { name: NAMES[index], mapping, far_end, shows: held(mapping, &shows), agreed: Agreed::new(), changed_at }
@@ -95,7 +98,8 @@ fn system(index: usize) -> impl Strategy<Value = System> {
 }
 
 fn systems() -> impl Strategy<Value = Vec<System>> {
-    (system(0), system(1), system(2), 1usize..=3).prop_map(|(a, b, c, count)| [a, b, c].into_iter().take(count).collect())
+    (system(0), system(1), system(2), 1usize..=3)
+        .prop_map(|(a, b, c, count)| [a, b, c].into_iter().take(count).collect())
 }
 
 /// An edit: which system, which field, what.
@@ -298,7 +302,11 @@ fn r40_clear_absent_and_empty_on_two_sides() {
         counterpart_core::GoldenSlot { slot: text("Alpha"), from: "chat".to_owned(), at: 1, rule: "test".to_owned() },
     )]);
     // An empty text is read as cleared: three ways to show nothing, two of which say something.
-    let ways = [Some(Slot::Cleared), None, Some(MAPPINGS[0].read(&serde_json::json!({ "company": "" }), None).fields[&company].clone())];
+    let ways = [
+        Some(Slot::Cleared),
+        None,
+        Some(MAPPINGS[0].read(&serde_json::json!({ "company": "" }), None).fields[&company].clone()),
+    ];
     for (i, left) in ways.iter().enumerate() {
         for (j, right) in ways.iter().enumerate() {
             let mut systems: Vec<System> = [left, right]

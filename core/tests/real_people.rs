@@ -13,10 +13,8 @@ use counterpart_core::{FieldName, Fields, Mapping, PersonName, Slot, Value, agre
 use serde_json::{Value as Json, json};
 
 fn data(path: &str) -> Option<String> {
-    let root = std::env::var_os("COUNTERPART_TEST_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
-        PathBuf::from,
-    );
+    let root = std::env::var_os("COUNTERPART_TEST_DATA")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"), PathBuf::from);
     let file = root.join("real").join(path);
     match std::fs::read_to_string(&file) {
         Ok(text) => Some(text),
@@ -169,7 +167,9 @@ fn febrl_a_reports_doubles_within_one_system() {
     let linked = link(&[("crm", &rows)]);
     println!(
         "FEBRL A: {truth} true pairs in one system; {} reported in {} reviews, {} linked",
-        linked.true_pairs_in_review, linked.reviews, linked.right + linked.wrong
+        linked.true_pairs_in_review,
+        linked.reviews,
+        linked.right + linked.wrong
     );
     assert_eq!((linked.right, linked.wrong), (0, 0));
     assert!(linked.true_pairs_in_review * 2 > truth);

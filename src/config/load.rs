@@ -364,3 +364,18 @@ fn policies(index: &str, file: &SyncFile, problems: &mut Problems<'_>) -> Polici
 pub fn schema() -> Value {
     schemars::schema_for!(File).to_value()
 }
+
+#[cfg(test)]
+mod tests {
+    /// The published schema is the one the types give; `UPDATE=1` writes it.
+    #[test]
+    fn the_published_schema_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/counterpart.schema.json");
+        let current = format!("{:#}\n", super::schema());
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, &current).expect("the schema is written");
+        }
+        let published = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(published == current, "docs/counterpart.schema.json is not current: UPDATE=1 cargo test --lib schema");
+    }
+}

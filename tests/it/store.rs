@@ -306,7 +306,7 @@ async fn reconciling(store: &Store) {
         ..Reconciled::default()
     };
     store.save_reconciled(&result, NOON + 1).await.unwrap();
-    assert_eq!(store.entities(&[ids[0], ids[0], ids[2]]).await.unwrap(), [entity.clone()]);
+    assert_eq!(store.entities(&[ids[0], ids[0], ids[2]]).await.unwrap(), std::slice::from_ref(&entity));
     let linked = store.records_of_entities(CONTACT, &[entity.id]).await.unwrap();
     assert_eq!(linked.len(), 2);
     let one = &linked[0];

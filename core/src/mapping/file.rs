@@ -73,7 +73,13 @@ impl Problems<'_> {
         let before = &self.source[..span.start.min(self.source.len())];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        self.found.push(Diagnostic { file: self.file.to_owned(), line, column, message: message.into(), help: help.into() });
+        self.found.push(Diagnostic {
+            file: self.file.to_owned(),
+            line,
+            column,
+            message: message.into(),
+            help: help.into(),
+        });
     }
 }
 
@@ -173,12 +179,7 @@ fn place(name: &FieldName, entry: &Entry, span: &Range<usize>, problems: &mut Pr
     }
 }
 
-fn transform(
-    name: &FieldName,
-    entry: &Entry,
-    span: &Range<usize>,
-    problems: &mut Problems<'_>,
-) -> Option<Transform> {
+fn transform(name: &FieldName, entry: &Entry, span: &Range<usize>, problems: &mut Problems<'_>) -> Option<Transform> {
     let kind = name.kind();
     let chosen = entry.transform.as_ref().map(|chosen| *chosen.get_ref()).unwrap_or(match kind {
         FieldKind::Text => TransformName::Text,

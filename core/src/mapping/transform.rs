@@ -78,7 +78,13 @@ impl Transform {
             Transform::Country { .. } => Value::Text(normalize::country(&text).unwrap_or(text)),
             Transform::Bool { yes, no } => {
                 let is = |word: &Option<String>| word.as_deref().is_some_and(|word| word.eq_ignore_ascii_case(&text));
-                let flag = if is(yes) { Some(true) } else if is(no) { Some(false) } else { normalize::boolean(&text) };
+                let flag = if is(yes) {
+                    Some(true)
+                } else if is(no) {
+                    Some(false)
+                } else {
+                    normalize::boolean(&text)
+                };
                 flag.map(Value::Bool).ok_or_else(|| "neither yes nor no".to_owned())?
             }
             Transform::Table(table) => {

@@ -79,10 +79,6 @@ impl InProcess {
         })
     }
 
-    pub fn calls(&self) -> u64 {
-        self.calls.load(Ordering::SeqCst)
-    }
-
     async fn die(&self) -> ! {
         self.dead.store(true, Ordering::SeqCst);
         self.died.notify_one();
