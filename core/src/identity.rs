@@ -302,17 +302,14 @@ fn disagree(a: &Member<'_>, a_keys: &BTreeSet<Key>, b: &Member<'_>, b_keys: &BTr
     if a.entity.is_some() && a.entity == b.entity {
         return false;
     }
-    let strong: Vec<&Key> = a_keys.intersection(b_keys).filter(|key| key.kind.is_strong()).collect();
-    if !strong.is_empty() {
-        return false;
-    }
-    // Without a strong key in common, every strong key that both have and that differs speaks against, and the names
-    // must be able to be one person's.
+    // A strong key that both have and that differs speaks against, whatever else they share.
     let contradicts = a_keys
         .iter()
         .filter(|key| key.kind.is_strong())
         .any(|key| b_keys.iter().any(|other| other.kind == key.kind && other.value != key.value));
-    contradicts || !names_fit(a.fields, b.fields)
+    let shares_strong = a_keys.intersection(b_keys).any(|key| key.kind.is_strong());
+    // Without a strong key in common the names must be able to be one person's.
+    contradicts || (!shares_strong && !names_fit(a.fields, b.fields))
 }
 
 /// Whether two names can be the same person's: a blank, or similar enough.

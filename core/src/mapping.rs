@@ -150,6 +150,11 @@ impl Mapping {
         Some((place, line.direction))
     }
 
+    /// Whether the field's place holds something that cannot be read: nothing is known of it, so it is left alone.
+    pub fn is_unreadable(&self, field: &FieldName, remote: &Json) -> bool {
+        self.lines.get(field).is_some_and(|line| line.read(remote, None).is_err())
+    }
+
     /// Reads a vendor record. `region` (ISO alpha-2) is where phone numbers without a country code belong, unless the
     /// record itself names a country.
     pub fn read(&self, remote: &Json, region: Option<&str>) -> Read {
@@ -180,6 +185,9 @@ impl Mapping {
         let mut body = Json::Object(Map::new());
         for (field, slot) in changes {
             let Some(line) = self.lines.get(field).filter(|line| line.direction != Direction::In) else { continue };
+            if !is_valid(field, slot) {
+                continue;
+            }
             line.write(slot, current, &mut body);
         }
         body

@@ -141,8 +141,8 @@ pub struct SideResult {
 /// The result of a merge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Merged {
-    /// The new golden values.
-    pub golden: Golden,
+    /// The new golden values; none when they are the old ones.
+    pub golden: Option<Golden>,
     /// One result for each side, in the order they were given.
     pub sides: Vec<SideResult>,
     /// Conflicts, those that policy settled included: the losing values are in them.
@@ -163,20 +163,20 @@ enum Outcome {
 pub fn merge(golden: &Golden, sides: &[Side<'_>], policies: &Policies) -> Merged {
     let mut order: Vec<usize> = (0..sides.len()).collect();
     order.sort_by_key(|&index| (sides[index].connection, sides[index].external_id));
-    let mut merged =
-        Merged { golden: golden.clone(), sides: vec![SideResult::default(); sides.len()], conflicts: Vec::new() };
-    let fields: BTreeSet<&FieldName> =
-        golden.keys().chain(sides.iter().flat_map(|side| side.observed.keys())).collect();
+    let mut merged = Merged { golden: None, sides: vec![SideResult::default(); sides.len()], conflicts: Vec::new() };
+    let mut fields: Vec<&FieldName> = golden.keys().chain(sides.iter().flat_map(|side| side.observed.keys())).collect();
+    fields.sort_unstable();
+    fields.dedup();
     for field in fields {
         let decision = decide(field, golden.get(field), sides, &order, policies, &mut merged.conflicts);
         match decision {
             Outcome::Wait => continue,
             Outcome::Keep => {}
             Outcome::New(slot) => {
-                merged.golden.insert(field.clone(), slot);
+                merged.golden.get_or_insert_with(|| golden.clone()).insert(field.clone(), slot);
             }
         }
-        if let Some(wanted) = merged.golden.get(field) {
+        if let Some(wanted) = merged.golden.as_ref().unwrap_or(golden).get(field) {
             for (side, result) in sides.iter().zip(&mut merged.sides) {
                 follow(field, &wanted.slot, side, result);
             }
@@ -188,14 +188,16 @@ pub fn merge(golden: &Golden, sides: &[Side<'_>], policies: &Policies) -> Merged
 /// What one side brings to the question which value of a field is golden.
 fn voice<'a>(field: &FieldName, side: &Side<'a>) -> Option<(&'a Slot, bool)> {
     let observed = side.observed.get(field)?;
-    if !side.mapping.provides(field) || !is_valid(field, observed) {
+    let base = side.agreed.get(field);
+    if base.is_some_and(|base| agree(observed, &base.here)) {
         return None;
     }
-    match side.agreed.get(field) {
-        Some(base) if agree(observed, &base.here) => None,
-        Some(_) => Some((observed, true)),
-        None => Some((observed, false)),
-    }
+    (side.mapping.provides(field) && is_valid(field, observed)).then_some((observed, base.is_some()))
+}
+
+/// Whether a side has not been given the golden value yet: an edit there was made without knowing of it.
+fn is_waiting(field: &FieldName, side: &Side<'_>, golden: &GoldenSlot) -> bool {
+    side.agreed.get(field).is_some_and(|base| !agree(&base.means, &golden.slot))
 }
 
 fn decide(
@@ -225,10 +227,17 @@ fn decide(
         }
     }
     let Some(&(first, slot)) = candidates.first() else { return Outcome::Keep };
-    // Newcomers meet the golden value as one more opinion, unless somebody has just replaced it.
-    let held = golden.filter(|golden| newcomers > 0 && changed == 0 && golden.slot != Slot::Cleared);
-    let same =
-        candidates.iter().all(|(_, other)| agree(slot, other)) && held.is_none_or(|held| agree(slot, &held.slot));
+    // Newcomers meet the golden value as one more opinion, unless somebody has just replaced it; and so does an edit that
+    // was made before the golden value got there.
+    let held = golden.filter(|golden| {
+        let met = newcomers > 0 && changed == 0 && golden.slot != Slot::Cleared;
+        met || candidates.iter().any(|&(index, _)| is_waiting(field, &sides[index], golden))
+    });
+    // Every two of them: a whole name agrees with splits that do not agree with each other.
+    let same = candidates.iter().enumerate().all(|(at, (_, one))| {
+        candidates[at + 1..].iter().all(|(_, other)| agree(one, other))
+            && held.is_none_or(|held| agree(one, &held.slot))
+    });
     if same {
         let (index, slot) = fullest(&candidates).unwrap_or((first, slot));
         let rule = match (changed, newcomers) {
@@ -327,7 +336,14 @@ fn candidate(side: &Side<'_>, slot: &Slot) -> Candidate {
 fn follow(field: &FieldName, wanted: &Slot, side: &Side<'_>, result: &mut SideResult) {
     let observed = side.observed.get(field);
     let base = side.agreed.get(field);
-    if observed.is_some_and(|observed| !is_valid(field, observed)) {
+    if let (Some(observed), Some(base)) = (observed, base)
+        && base.here == *observed
+        && base.means == *wanted
+    {
+        return;
+    }
+    let unreadable = || side.remote.is_some_and(|remote| side.mapping.is_unreadable(field, remote));
+    if observed.map_or_else(unreadable, |observed| !is_valid(field, observed)) {
         return;
     }
     if !side.mapping.accepts(field) {
@@ -354,6 +370,10 @@ fn follow(field: &FieldName, wanted: &Slot, side: &Side<'_>, result: &mut SideRe
     }
     if !side.mapping.provides(field) && base.is_some_and(|base| !agree(&base.here, here)) {
         result.restored.insert(field.clone());
+    }
+    // What it shows has been taken into account: should the write be lost, it must not count as an edit the next time.
+    if observed.is_some() && base.is_none_or(|base| !agree(&base.here, here)) {
+        note(field, here, here, side, result);
     }
     result.write.insert(field.clone(), wanted.clone());
     result.before.insert(field.clone(), here.clone());

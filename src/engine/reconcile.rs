@@ -10,7 +10,7 @@ use counterpart_core::guard::Tripped;
 use counterpart_core::identity::{self, Evidence, IdentityRules, Key, Member, Review, ReviewReason};
 use counterpart_core::merge::{self, Merged, Side};
 use counterpart_core::plan::{Action, Lane, Operation};
-use counterpart_core::{Agreed, Fields};
+use counterpart_core::{Agreed, Fields, Golden};
 
 use serde_json::json;
 
@@ -369,8 +369,8 @@ impl Engine {
         }
         batch.out.closed_conflicts.extend(settled_fields(&batch.open, entity, &merged));
         let created_at = if person.created_at == 0 { now } else { person.created_at };
-        if person.created_at == 0 || merged.golden != person.golden {
-            let golden = merged.golden;
+        if person.created_at == 0 || merged.golden.is_some() {
+            let golden = merged.golden.unwrap_or_else(|| person.golden.clone());
             batch.out.entities.push(Entity { id: entity, kind: "contact".to_owned(), golden, created_at });
         }
         let mut agreed: BTreeMap<usize, _> =
@@ -461,16 +461,16 @@ impl Planner<'_> {
                 self.elsewhere = true;
                 continue;
             }
-            self.create(&wired, merged);
+            self.create(&wired, merged, &person.golden);
         }
     }
 
-    fn create(&mut self, wired: &Wired, merged: &Merged) {
+    fn create(&mut self, wired: &Wired, merged: &Merged, golden: &Golden) {
         let capabilities = wired.capabilities();
         if !capabilities.create || wired.config.read_only {
             return;
         }
-        let fields = wired.mapping.creation(&merged.golden);
+        let fields = wired.mapping.creation(merged.golden.as_ref().unwrap_or(golden));
         let has = |name: &String| fields.keys().any(|field| field.as_str() == name);
         if fields.is_empty() || !capabilities.required_for_create.iter().all(has) {
             return;

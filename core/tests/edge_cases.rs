@@ -1,0 +1,185 @@
+//! Cases that once went wrong: each states what must hold.
+
+use counterpart_core::identity::{self, IdentityRules, Member};
+use counterpart_core::merge::{Merged, Side, merge};
+use counterpart_core::*;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+
+fn f(n: &str) -> FieldName {
+    FieldName::parse(n).unwrap()
+}
+fn t(v: &str) -> Slot {
+    Slot::Set(Value::Text(v.into()))
+}
+fn map(lines: &str) -> Mapping {
+    Mapping::parse(&format!("format = 1\nkind = \"contact\"\nconnector = \"x\"\n[fields]\n{lines}"), "x").unwrap()
+}
+fn plain() -> Mapping {
+    map(
+        "name = { remote = \"/name\" }\ncompany = { remote = \"/company\" }\nphone = { remote = \"/phone\" }\nemail = { remote = \"/email\" }",
+    )
+}
+fn gold(n: &str, s: Slot, from: &str, at: i64) -> Golden {
+    Golden::from([(f(n), GoldenSlot { slot: s, from: from.into(), at, rule: "r".into() })])
+}
+fn base(n: &str, s: Slot) -> Agreed {
+    Agreed::from([(f(n), AgreedSlot { here: s.clone(), means: s })])
+}
+fn one(n: &str, s: Slot) -> Fields {
+    Fields::from([(f(n), s)])
+}
+fn side<'a>(c: &'a str, o: &'a Fields, a: &'a Agreed, m: &'a Mapping, at: Option<i64>) -> Side<'a> {
+    Side {
+        connection: c,
+        external_id: "1",
+        observed: o,
+        agreed: a,
+        changed_at: at,
+        observed_at: 100,
+        mapping: m,
+        remote: None,
+    }
+}
+fn policy(p: Policy) -> Policies {
+    Policies { default: p, fields: BTreeMap::new() }
+}
+fn order() -> Policies {
+    policy(Policy::Order(vec!["a".into(), "b".into()]))
+}
+/// The golden values after a second merge that may have kept those of the first.
+fn golden_of<'a>(second: &'a Merged, first: &'a Merged) -> &'a Golden {
+    second.golden.as_ref().or(first.golden.as_ref()).expect("the first one changed")
+}
+fn next(old: &Agreed, m: &Merged, i: usize) -> Agreed {
+    m.sides[i].agreed.clone().unwrap_or_else(|| old.clone())
+}
+
+#[test]
+fn a_loser_does_not_win_when_its_write_was_lost() {
+    let m = plain();
+    let x = base("company", t("x"));
+    let (oa, ob) = (one("company", t("A")), one("company", t("B")));
+    let first = merge(
+        &gold("company", t("x"), "a", 1),
+        &[side("a", &oa, &x, &m, Some(1)), side("b", &ob, &x, &m, Some(2))],
+        &order(),
+    );
+    assert_eq!(first.golden.as_ref().expect("changed")[&f("company")].slot, t("A"));
+    let (aa, ab) = (next(&x, &first, 0), next(&x, &first, 1)); // The process dies: nothing is sent.
+    let second = merge(
+        first.golden.as_ref().expect("changed"),
+        &[side("a", &oa, &aa, &m, Some(1)), side("b", &ob, &ab, &m, Some(2))],
+        &order(),
+    );
+    assert_eq!(golden_of(&second, &first)[&f("company")].slot, t("A"), "the policy's loser overwrote the winner");
+}
+
+#[test]
+fn an_edit_at_a_side_that_is_behind_is_a_conflict() {
+    let m = plain();
+    let x = base("company", t("x"));
+    let (oa, ob) = (one("company", t("A")), one("company", t("x")));
+    let first = merge(
+        &gold("company", t("x"), "a", 1),
+        &[side("a", &oa, &x, &m, Some(1)), side("b", &ob, &x, &m, Some(1))],
+        &order(),
+    );
+    let (aa, ab) = (next(&x, &first, 0), next(&x, &first, 1));
+    let ob = one("company", t("B")); // Edited before A's edit got there.
+    let second = merge(
+        first.golden.as_ref().expect("changed"),
+        &[side("a", &oa, &aa, &m, Some(1)), side("b", &ob, &ab, &m, Some(2))],
+        &order(),
+    );
+    assert_eq!(second.conflicts.len(), 1, "A's edit was dropped without a conflict");
+}
+
+#[test]
+fn an_unreadable_value_is_not_written_over() {
+    let m = plain();
+    let remote = json!({"company": ["list", "now"]});
+    let read = m.read(&remote, None);
+    assert_eq!(read.problems.len(), 1);
+    let none = Agreed::new();
+    let oa = one("company", t("A"));
+    let a = base("company", t("A"));
+    let b = Side { remote: Some(&remote), ..side("b", &read.fields, &none, &m, Some(1)) };
+    let out = merge(&gold("company", t("A"), "a", 1), &[side("a", &oa, &a, &m, Some(1)), b], &order());
+    assert!(out.sides[1].write.is_empty(), "would overwrite a value that could not be read: {:?}", out.sides[1].write);
+}
+
+#[test]
+fn names_that_are_split_differently_are_a_conflict() {
+    let (w, p) = (map("name = { remote = \"/n\" }"), map("name = { given = \"/g\", family = \"/f\" }"));
+    let none = Agreed::new();
+    let n = |name| one("name", Slot::Set(Value::Name(name)));
+    let (o1, o2, o3) = (
+        n(PersonName::whole("Mary Ann Smith")),
+        n(PersonName::parts("Mary", "Ann Smith")),
+        n(PersonName::parts("Mary Ann", "Smith")),
+    );
+    let out = merge(
+        &Golden::new(),
+        &[side("a", &o1, &none, &w, Some(1)), side("b", &o2, &none, &p, Some(1)), side("c", &o3, &none, &p, Some(1))],
+        &policy(Policy::Review),
+    );
+    assert_eq!(out.conflicts.len(), 1, "one split is overwritten without a conflict: {:?}", out.sides[2].write);
+}
+
+#[test]
+fn an_invalid_phone_is_never_sent() {
+    assert_eq!(plain().write(&one("phone", t("call me")), None), json!({}));
+}
+
+#[test]
+fn r42_a_renamed_custom_field_blanks_nothing() {
+    let m = Mapping::parse(
+        &std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../mappings/contact/chatwoot.toml")).unwrap(),
+        "cw",
+    )
+    .unwrap();
+    let now = m.read(&json!({"custom_attributes": {"plan_v2": "gold"}}), None).fields;
+    let now = one("custom.plan", now.get(&f("custom.plan")).cloned().unwrap_or(t("gold")));
+    assert_ne!(now[&f("custom.plan")], Slot::Cleared, "reads as a clear, which is then propagated");
+}
+
+#[test]
+fn one_mailbox_with_different_external_ids_goes_to_review() {
+    let rec = |id: &str, name: &str| {
+        Fields::from([
+            (f("email"), t("info@firm.test")),
+            (f("external.ref"), t(id)),
+            (f("name"), Slot::Set(Value::Name(PersonName::whole(name)))),
+        ])
+    };
+    let (a, b, none) = (rec("1001", "Ana Lind"), rec("2002", "Bo Berg"), BTreeSet::new());
+    let mem = |id, c, fields| Member { id, connection: c, external_id: "1", entity: None, fields, apart: &none };
+    let r = identity::resolve(&[mem(1, "a", &a), mem(2, "b", &b)], &IdentityRules::default());
+    assert!(r.groups.iter().all(|g| g.members.len() == 1) && !r.reviews.is_empty(), "{r:?}");
+}
+
+#[test]
+fn a_one_sided_edit_wins() {
+    let m = plain();
+    let x = base("company", t("x"));
+    let (oa, ob) = (one("company", t("A")), one("company", t("x")));
+    let out = merge(
+        &gold("company", t("x"), "a", 1),
+        &[side("a", &oa, &x, &m, Some(1)), side("b", &ob, &x, &m, Some(1))],
+        &order(),
+    );
+    assert_eq!(out.golden.as_ref().expect("changed")[&f("company")].slot, t("A"));
+    assert_eq!(out.sides[1].write, one("company", t("A")));
+    assert!(out.conflicts.is_empty());
+}
+
+#[test]
+fn the_same_external_id_links() {
+    let rec = |id: &str| Fields::from([(f("email"), t("ana@firm.test")), (f("external.ref"), t(id))]);
+    let (a, b, none) = (rec("1"), rec("1"), BTreeSet::new());
+    let mem = |id, c, fields| Member { id, connection: c, external_id: "1", entity: None, fields, apart: &none };
+    let r = identity::resolve(&[mem(1, "a", &a), mem(2, "b", &b)], &IdentityRules::default());
+    assert_eq!(r.groups.len(), 1);
+    assert!(r.reviews.is_empty());
+}
