@@ -381,7 +381,8 @@ impl Engine {
             let newly_linked = record.entity_id.is_none();
             // What another run's connections still need is found again by leaving the record due.
             let dirty = waits_elsewhere && record.state == RecordState::Live;
-            if agreed.is_none() && state.is_none() && !newly_linked && dirty == record.dirty {
+            let due = batch.due.contains(&record.id);
+            if agreed.is_none() && state.is_none() && !newly_linked && dirty == record.dirty && !due {
                 continue;
             }
             batch.out.records.push(RecordUpdate {
