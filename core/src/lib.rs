@@ -1,9 +1,9 @@
 //! The pure core: what a person's record means, whose records belong together, which value wins, and what to write.
 //!
-//! - A **record** is what one system shows of a person; a [`Mapping`](mapping::Mapping) turns it into canonical [`Fields`].
+//! - A **record** is what one system shows of a person; a [`Mapping`] turns it into canonical [`Fields`].
 //! - Records that stand for one person are found by [`identity`]; what is doubtful waits for a person.
 //! - [`merge`](mod@merge) compares every record with what it last agreed on, field by field, and says which value is golden.
-//! - The result is a list of [`Operation`](plan::Operation)s: a value that is printed, hashed, guarded and carried out.
+//! - The result is a list of [`Operation`]s: a value that is printed, hashed, guarded and carried out.
 //!
 //! Nothing here does I/O, asks for the time, or knows a vendor.
 
