@@ -17,14 +17,15 @@ use crate::sim::{InProcess, SimClock, connection};
 
 const START: i64 = 1_790_000_000_000;
 
-struct Night {
-    clock: Arc<SimClock>,
-    sandbox: Arc<Sandbox>,
-    engine: Engine,
+pub struct Night {
+    pub clock: Arc<SimClock>,
+    pub sandbox: Arc<Sandbox>,
+    pub store: Store,
+    pub engine: Engine,
 }
 
 /// Systems with `people` each, of which neighbours share 70 %.
-async fn night(systems: &[(&str, Vendor)], people: usize, pairs: &[&[&str]]) -> Night {
+pub async fn night(systems: &[(&str, Vendor)], people: usize, pairs: &[&[&str]]) -> Night {
     let clock = SimClock::at(START);
     let latency = BTreeMap::from([("latency_ms".to_owned(), "120".to_owned())]);
     let instances = systems
@@ -47,11 +48,17 @@ async fn night(systems: &[(&str, Vendor)], people: usize, pairs: &[&[&str]]) -> 
         .expect("an embedded store opens");
     store.migrate().await.expect("the schema applies");
     let transport = InProcess::new(sandbox.clone(), clock.clone(), None);
-    let engine =
-        Engine::new(Arc::new(config), store, clock.clone(), transport, Arc::new(Silent), CancellationToken::new())
-            .expect("the configuration is valid")
-            .with_pace(Pace::OneByOne);
-    Night { clock, sandbox, engine }
+    let engine = Engine::new(
+        Arc::new(config),
+        store.clone(),
+        clock.clone(),
+        transport,
+        Arc::new(Silent),
+        CancellationToken::new(),
+    )
+    .expect("the configuration is valid")
+    .with_pace(Pace::OneByOne);
+    Night { clock, sandbox, store, engine }
 }
 
 fn sync(index: usize, between: &[&str]) -> SyncConfig {

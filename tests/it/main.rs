@@ -11,6 +11,7 @@ mod kill;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod postgres;
+mod requirements;
 mod sim;
 mod store;
 mod store_concurrency;

@@ -1,0 +1,201 @@
+//! What users of other tools suffered, one test for each: contacts that vanish, double, loop, or come back.
+//!
+//! Proven elsewhere: R1 and R31 by the conformance suite (`connectors/tests`), R16 and R17 by the ledger's laws (`budget`),
+//! R28 and R32 by `core/tests` and the conformance suite, R33 and R35 in `acceptance`, R40 and R42 in `core/tests`, R52 in
+//! `kill` and `worlds`, R55 in `cli`.
+
+use counterpart::engine::{EngineError, RunReport};
+use counterpart::store::{ConflictFilter, RecordState};
+use counterpart_connectors::Clock;
+use counterpart_sandbox::{Faults, NewPerson, Vendor};
+
+use crate::acceptance::{Night, night};
+
+const HOUR: i64 = 3_600_000;
+
+async fn two(people: usize) -> Night {
+    night(&[("house", Vendor::Crm), ("shop", Vendor::Woocommerce)], people, &[&["house", "shop"]]).await
+}
+
+impl Night {
+    async fn run(&self) -> RunReport {
+        self.sandbox.clear_log();
+        let report = self.engine.sync(&[]).await.expect("the run ends");
+        self.clock.advance(24 * HOUR);
+        report
+    }
+
+    fn writes(&self) -> usize {
+        self.sandbox.log().iter().filter(|call| call.effect).count()
+    }
+
+    async fn state(&self, connection: &str, id: &str) -> RecordState {
+        self.store.record(connection, "contact", id).await.expect("the store answers").expect("a known record").state
+    }
+
+    async fn queue(&self, kind: &str) -> usize {
+        let filter = ConflictFilter { open_only: true, kind: Some(kind.to_owned()), limit: 100, after: None };
+        self.store.conflicts(&filter).await.expect("the store answers").len()
+    }
+}
+
+/// A server that announces more than it shows: the run is incomplete, and nobody is taken as deleted.
+#[tokio::test]
+async fn r05_a_silent_cap_is_not_success() {
+    let night = two(20).await;
+    night.sandbox.set_faults(Faults::parse("total_lies=1").expect("a fault"));
+    let report = night.run().await;
+    assert_eq!(report.verdict.exit_code(), 3, "{report:?}");
+    assert!(report.syncs[0].streams.iter().any(|stream| !stream.complete && stream.why.is_some()));
+}
+
+/// An address that changes at one side: the same link, no twin.
+#[tokio::test]
+async fn r30_a_changed_address_makes_no_twin() {
+    let night = two(10).await;
+    night.run().await;
+    let person = night.sandbox.people("house")[5].clone();
+    night.sandbox.edit(night.clock.now(), "house", &person.id, "email", Some("new.address@example.test"));
+    night.clock.advance(HOUR);
+    night.run().await;
+    let there = night.sandbox.people("shop");
+    assert_eq!(there.iter().filter(|p| p.email.as_deref() == Some("new.address@example.test")).count(), 1);
+    assert!(there.iter().all(|p| p.email != person.email));
+    night.run().await;
+    assert_eq!(night.writes(), 0);
+}
+
+/// Two runs on the same connections: the second refuses.
+#[tokio::test]
+async fn r36_a_second_run_on_the_same_connections_refuses() {
+    let night = two(3).await;
+    let now = night.clock.now();
+    night.store.lease("connection:shop", "elsewhere:1:0", now, HOUR).await.expect("the store answers").expect("free");
+    let refused = night.engine.sync(&[]).await;
+    assert!(matches!(refused, Err(EngineError::Busy { ref connection, .. }) if connection == "shop"), "{refused:?}");
+    assert!(night.sandbox.log().is_empty());
+}
+
+/// A list that comes back short again and again: nobody is deleted, and the run says that it was not whole.
+#[tokio::test]
+async fn r44_a_list_cut_short_deletes_nobody() {
+    let night = night(&[("chat", Vendor::Chatway), ("house", Vendor::Crm)], 40, &[&["chat", "house"]]).await;
+    night.run().await;
+    night.sandbox.set_faults(Faults::parse("empty_page=1").expect("a fault"));
+    for _ in 0..3 {
+        assert_ne!(night.run().await.verdict.exit_code(), 0);
+    }
+    night.sandbox.set_faults(Faults::none());
+    night.run().await;
+    let counts = night.store.counts("chat", "contact").await.expect("the store answers");
+    assert_eq!((counts.missing, counts.deleted), (0, 0));
+}
+
+/// A deletion without an event: missing after one full cycle, deleted after the second, and not created again (R46).
+#[tokio::test]
+async fn r45_a_deletion_is_noticed_and_r46_nobody_comes_back() {
+    let night = two(10).await;
+    night.run().await;
+    let gone = night.sandbox.people("shop")[4].clone();
+    night.sandbox.delete(night.clock.now(), "shop", &gone.id);
+    night.run().await;
+    assert_eq!(night.state("shop", &gone.id).await, RecordState::Missing);
+    night.run().await;
+    assert_eq!(night.state("shop", &gone.id).await, RecordState::Deleted);
+    let upper = gone.email.clone().unwrap_or_default().to_uppercase();
+    if let Some(person) = night.sandbox.people("house").into_iter().find(|person| person.email == gone.email) {
+        night.sandbox.edit(night.clock.now(), "house", &person.id, "email", Some(&upper));
+    }
+    for _ in 0..2 {
+        night.run().await;
+        assert_eq!(night.writes(), 0);
+    }
+    assert!(night.sandbox.people("shop").iter().all(|person| person.email != gone.email));
+    assert!(night.sandbox.people("house").iter().any(|person| person.email.as_deref() == Some(upper.as_str())));
+}
+
+/// Deleted and made anew under another id with the same content: the same person, nothing doubled.
+#[tokio::test]
+async fn r48_a_new_id_with_the_same_content_is_a_move() {
+    let night = two(10).await;
+    night.run().await;
+    let old = night.sandbox.people("shop")[6].clone();
+    night.sandbox.delete(night.clock.now(), "shop", &old.id);
+    let anew = NewPerson {
+        given: old.given.clone(),
+        family: old.family.clone(),
+        email: old.email.clone(),
+        phone: old.phone.clone(),
+        company: old.company.clone(),
+        city: old.city.clone(),
+        country: old.country.clone(),
+        ..NewPerson::default()
+    };
+    let id = night.sandbox.create(night.clock.now(), "shop", &anew);
+    for _ in 0..3 {
+        night.run().await;
+    }
+    let before = night.store.record("shop", "contact", &old.id).await.expect("the store answers").expect("known");
+    let after = night.store.record("shop", "contact", &id).await.expect("the store answers").expect("known");
+    assert_eq!(before.entity_id, after.entity_id);
+    for name in ["house", "shop"] {
+        assert_eq!(night.sandbox.people(name).iter().filter(|person| person.email == old.email).count(), 1, "{name}");
+    }
+}
+
+/// Deleted at one side and edited at the other: the edit stays.
+#[tokio::test]
+async fn r49_an_edit_survives_a_deletion_elsewhere() {
+    let night = two(10).await;
+    night.run().await;
+    let gone = night.sandbox.people("shop")[2].clone();
+    night.sandbox.delete(night.clock.now(), "shop", &gone.id);
+    let kept =
+        night.sandbox.people("house").into_iter().find(|person| person.email == gone.email).expect("known there");
+    night.sandbox.edit(night.clock.now(), "house", &kept.id, "company", Some("Still here"));
+    for _ in 0..3 {
+        night.run().await;
+    }
+    let kept = night.sandbox.people("house").into_iter().find(|person| person.id == kept.id).expect("still there");
+    assert_eq!(kept.company.as_deref(), Some("Still here"));
+}
+
+/// Identical records in one system: reported, not multiplied.
+#[tokio::test]
+async fn r51_identical_twins_are_reported_and_not_multiplied() {
+    let night = night(&[("chat", Vendor::Chatway), ("house", Vendor::Crm)], 0, &[&["chat", "house"]]).await;
+    let twin = NewPerson {
+        given: "Ana".to_owned(),
+        family: "Lind".to_owned(),
+        email: Some("ana@example.test".to_owned()),
+        ..NewPerson::default()
+    };
+    for _ in 0..7 {
+        night.sandbox.create(night.clock.now(), "chat", &twin);
+    }
+    night.run().await;
+    assert_eq!(night.queue("duplicate").await, 1);
+    assert_eq!(night.sandbox.people("house").len(), 0);
+    night.run().await;
+    assert_eq!((night.queue("duplicate").await, night.writes()), (1, 0));
+}
+
+/// A field that the far end drops although it says yes: nothing loops, nothing doubles.
+#[tokio::test]
+async fn r34_an_answer_that_lies_does_not_loop() {
+    let night = two(10).await;
+    night.run().await;
+    for person in night.sandbox.people("house").iter().take(4) {
+        night.sandbox.edit(night.clock.now(), "house", &person.id, "company", Some("Dropped Ltd"));
+    }
+    night.sandbox.set_faults(Faults::parse("drop_field=1").expect("a fault"));
+    night.run().await;
+    night.sandbox.set_faults(Faults::none());
+    for _ in 0..3 {
+        night.run().await;
+    }
+    assert_eq!(night.writes(), 0);
+    for name in ["house", "shop"] {
+        assert_eq!(night.sandbox.people(name).len(), 13, "{name}");
+    }
+}
