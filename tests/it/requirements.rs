@@ -199,3 +199,143 @@ async fn r34_an_answer_that_lies_does_not_loop() {
         assert_eq!(night.sandbox.people(name).len(), 13, "{name}");
     }
 }
+
+/// Rows that share one instant across a page border, at the cursor's very instant: all are stored, none twice.
+#[tokio::test]
+async fn r02_and_r04_rows_of_one_instant_are_all_read() {
+    let night = two(5).await;
+    night.run().await;
+    let instant = night.clock.now();
+    for number in 0..160 {
+        let person = NewPerson {
+            given: format!("Given{number}"),
+            family: "Instant".to_owned(),
+            email: Some(format!("instant{number}@example.test")),
+            ..NewPerson::default()
+        };
+        night.sandbox.create(instant, "house", &person);
+    }
+    night.clock.advance(HOUR);
+    night.run().await;
+    let there = night.sandbox.people("shop");
+    assert_eq!(there.iter().filter(|person| person.family == "Instant").count(), 160);
+    night.run().await;
+    assert_eq!(night.writes(), 0);
+}
+
+/// A row that becomes visible only after its timestamp: the next look, which overlaps, collects it.
+#[tokio::test]
+async fn r11_rows_that_arrive_late_are_collected() {
+    let night = night(&[("crm", Vendor::Hubspot), ("shop", Vendor::Woocommerce)], 8, &[&["crm", "shop"]]).await;
+    night.run().await;
+    // Made just now: the vendor's search does not show it yet.
+    let late = NewPerson {
+        given: "Late".to_owned(),
+        family: "Riser".to_owned(),
+        email: Some("late@example.test".to_owned()),
+        ..NewPerson::default()
+    };
+    night.sandbox.create(night.clock.now(), "crm", &late);
+    night.engine.sync(&[]).await.expect("the run ends");
+    night.clock.advance(HOUR);
+    night.engine.sync(&[]).await.expect("the run ends");
+    assert!(night.sandbox.people("shop").iter().any(|person| person.email == late.email));
+}
+
+/// "Phone taken" without a name: the conversation partner is not lost, the case waits in the queue.
+#[tokio::test]
+async fn r27_a_phone_that_is_taken_waits_visibly() {
+    let night = night(&[("house", Vendor::Crm), ("support", Vendor::Chatwoot)], 6, &[&["house", "support"]]).await;
+    night.run().await;
+    let holder = night.sandbox.people("support")[0].clone();
+    let newcomer = NewPerson {
+        given: "Wilhelmina".to_owned(),
+        family: "Achterberg".to_owned(),
+        email: Some("w.achterberg@example.test".to_owned()),
+        phone: holder.phone.clone(),
+        ..NewPerson::default()
+    };
+    night.sandbox.create(night.clock.now(), "house", &newcomer);
+    let report = night.run().await;
+    assert_eq!(report.verdict.exit_code(), 3);
+    let mut waiting = 0;
+    for kind in ["identity", "duplicate", "refused"] {
+        waiting += night.queue(kind).await;
+    }
+    assert_eq!(waiting, 1);
+    let people = night.sandbox.people("support");
+    assert_eq!(people.iter().filter(|person| person.phone == holder.phone).count(), 1);
+    night.run().await;
+    assert_eq!(night.writes(), 0);
+}
+
+/// Somebody edits a record between our reading and our writing: their edit is seen and not written over.
+#[tokio::test]
+async fn r39_an_edit_made_meanwhile_is_not_written_over() {
+    let night = two(10).await;
+    night.run().await;
+    let house = night.sandbox.people("house")[7].clone();
+    let shop =
+        night.sandbox.people("shop").into_iter().find(|person| person.email == house.email).expect("known there");
+    night.sandbox.edit(night.clock.now(), "house", &house.id, "company", Some("From the house"));
+    night.clock.advance(HOUR);
+    let sandbox = night.sandbox.clone();
+    let (id, mut done) = (shop.id.clone(), false);
+    // The shop's list has been read by now; the edit falls into the time before the write.
+    night.clock.on_tick(move |now| {
+        let read = sandbox
+            .log()
+            .iter()
+            .any(|call| call.instance == "shop" && call.path.starts_with("/wp-json/wc/v3/customers?"));
+        if read && !done {
+            done = true;
+            sandbox.edit(now, "shop", &id, "company", Some("Typed in the shop"));
+        }
+    });
+    night.run().await;
+    night.run().await;
+    let value = |name: &str| {
+        let found = night.sandbox.people(name).into_iter().find(|person| person.email == house.email);
+        found.expect("known everywhere").company.unwrap_or_default()
+    };
+    assert_eq!(value("house"), value("shop"));
+    let settled = ConflictFilter { open_only: false, kind: Some("field".to_owned()), limit: 100, after: None };
+    let kept = night.store.conflicts(&settled).await.expect("the store answers");
+    assert!(
+        kept.iter().any(|entry| entry.detail.to_string().contains("Typed in the shop")),
+        "the losing value is kept"
+    );
+}
+
+/// A link to a record that is gone: the write finds nobody, nothing breaks, everybody else is served.
+#[tokio::test]
+async fn r47_a_dead_id_does_not_hold_up_the_others() {
+    let night = two(10).await;
+    night.run().await;
+    let people = night.sandbox.people("house");
+    let dead =
+        night.sandbox.people("shop").into_iter().find(|person| person.email == people[8].email).expect("known there");
+    for person in &people[7..9] {
+        night.sandbox.edit(night.clock.now(), "house", &person.id, "company", Some("Both change"));
+    }
+    night.clock.advance(HOUR);
+    let (sandbox, mut done) = (night.sandbox.clone(), false);
+    let id = dead.id.clone();
+    night.clock.on_tick(move |now| {
+        let read = sandbox
+            .log()
+            .iter()
+            .any(|call| call.instance == "shop" && call.path.starts_with("/wp-json/wc/v3/customers?"));
+        if read && !done {
+            done = true;
+            sandbox.delete(now, "shop", &id);
+        }
+    });
+    night.run().await;
+    let other = night.sandbox.people("shop").into_iter().find(|person| person.email == people[7].email);
+    assert_eq!(other.expect("still there").company.as_deref(), Some("Both change"));
+    for _ in 0..3 {
+        night.run().await;
+    }
+    assert_eq!(night.writes(), 0);
+}
