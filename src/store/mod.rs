@@ -18,6 +18,7 @@ mod error;
 mod json;
 mod keys;
 mod lease;
+mod load;
 mod meta;
 mod observe;
 mod open;

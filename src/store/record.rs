@@ -1,6 +1,6 @@
 //! Records: what was last observed of one object of one vendor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use counterpart_core::Fields;
 use counterpart_core::identity::Evidence;
@@ -12,10 +12,10 @@ use sea_orm::{
 };
 use serde_json::Value;
 
-use super::json::{from_optional, from_text};
+use super::load::{load, whole};
 use super::sequence::{Sequence, draw, next};
-use super::tables::{body, link, record, record_key};
-use super::{BATCH, Millis, Result, Store, StoreError};
+use super::tables::{link, record, record_key};
+use super::{BATCH, Millis, Result, Store};
 
 /// Whether the object still exists at its vendor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, DeriveActiveEnum)]
@@ -98,17 +98,12 @@ impl Store {
         after_id: i64,
         limit: u64,
     ) -> Result<Vec<Record>> {
-        let ids: Vec<i64> = self
+        let found = self
             .dirty(stream, connections)
-            .select_only()
-            .column(record::Column::Id)
             .filter(record::Column::Id.gt(after_id))
             .order_by_asc(record::Column::Id)
-            .limit(limit)
-            .into_tuple()
-            .all(self.reader())
-            .await?;
-        self.records(&ids).await
+            .limit(limit);
+        whole(self.reader(), found).await
     }
 
     /// The number of the last touch that made any record dirty.
@@ -328,57 +323,4 @@ pub async fn mark_dirty_where<C: ConnectionTrait>(tx: &C, tenant: &str, conditio
         .exec(tx)
         .await?;
     Ok(())
-}
-
-/// Reads whole records by number, in that order.
-pub async fn load<C: ConnectionTrait>(db: &C, tenant: &str, ids: &[i64]) -> Result<Vec<Record>> {
-    let ids: BTreeSet<i64> = ids.iter().copied().collect();
-    let ids: Vec<i64> = ids.into_iter().collect();
-    let mut records = Vec::with_capacity(ids.len());
-    for part in ids.chunks(BATCH) {
-        let narrow = record::Entity::find()
-            .filter(record::Column::Id.is_in(part.iter().copied()))
-            .filter(record::Column::Tenant.eq(tenant))
-            .order_by_asc(record::Column::Id)
-            .all(db)
-            .await?;
-        let bodies = body::Entity::find().filter(body::Column::RecordId.is_in(part.iter().copied())).all(db).await?;
-        let links = link::Entity::find().filter(link::Column::RecordId.is_in(part.iter().copied())).all(db).await?;
-        let mut bodies: BTreeMap<i64, body::Model> = bodies.into_iter().map(|row| (row.record_id, row)).collect();
-        let mut links: BTreeMap<i64, link::Model> = links.into_iter().map(|row| (row.record_id, row)).collect();
-        for row in narrow {
-            let (body, link) = (bodies.remove(&row.id), links.remove(&row.id));
-            records.push(assemble(row, body, link)?);
-        }
-    }
-    Ok(records)
-}
-
-fn assemble(row: record::Model, body: Option<body::Model>, link: Option<link::Model>) -> Result<Record> {
-    let id = row.id.to_string();
-    let Some(body) = body else {
-        return Err(StoreError::Corrupt { what: "record", id, why: "its body is missing".into() });
-    };
-    let link = link.as_ref();
-    Ok(Record {
-        fields: from_text("record", &id, &body.fields)?,
-        remote: from_text("record", &id, &body.remote)?,
-        agreed: from_optional("record", &id, link.and_then(|link| link.agreed.as_deref()))?.unwrap_or_default(),
-        evidence: from_optional("record", &id, link.and_then(|link| link.evidence.as_deref()))?,
-        apart: from_optional("record", &id, link.and_then(|link| link.apart.as_deref()))?.unwrap_or_default(),
-        entity_id: link.and_then(|link| link.entity_id),
-        linked_at: link.and_then(|link| link.linked_at),
-        id: row.id,
-        connection: row.connection,
-        stream: row.stream,
-        external_id: row.external_id,
-        state: row.state,
-        fingerprint: row.fingerprint,
-        remote_updated_at: row.remote_updated_at,
-        version: row.version,
-        observed_at: row.observed_at,
-        dirty: row.dirty,
-        revision: row.revision,
-        missing_scans: row.missing_scans,
-    })
 }
