@@ -264,7 +264,6 @@ impl Engine {
             let next = page.next.take();
             let rows = self.read_rows(wired, page, state, report);
             scan.cursor = next.clone();
-            scan.pages += 1;
             let look_ahead = next.is_some()
                 && mode != PullMode::Head
                 && page_limit.is_none_or(|limit| pages < limit)

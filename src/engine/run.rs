@@ -274,6 +274,7 @@ impl Engine {
     }
 
     async fn report(&self, session: &Session, progressed: Progressed) -> Result<RunReport, EngineError> {
+        session.ledger.flush().await?;
         let counts = self.store.op_counts(session.run).await?;
         let spent: Vec<SpentReport> = self
             .store

@@ -82,6 +82,7 @@ struct LeasedGate {
     holder: String,
     clock: Arc<dyn counterpart_connectors::Clock>,
     renewed_at: std::sync::atomic::AtomicI64,
+    stop: tokio_util::sync::CancellationToken,
 }
 
 #[async_trait]
@@ -98,7 +99,12 @@ impl Gate for LeasedGate {
             }
             self.renewed_at.store(now, Ordering::Relaxed);
         }
-        self.ledger.acquire(call).await
+        // Whoever asks to stop does not wait for a token first.
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(GateError::Stopped),
+            permit = self.ledger.acquire(call) => permit,
+        }
     }
 
     async fn settle(&self, permit: u64, call: &Call<'_>, signal: &RateSignal) {
@@ -192,6 +198,7 @@ impl Engine {
             holder: holder.to_owned(),
             clock: self.clock.clone(),
             renewed_at: std::sync::atomic::AtomicI64::new(started_at),
+            stop: self.stop.clone(),
         });
         for name in &active {
             wired.insert(name.clone(), Arc::new(self.wire(name, gate.clone())?));
