@@ -225,13 +225,15 @@ fn base_url(settings: &Settings) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Address and a hash of the credentials; connections with the same `budget_account` share one. The path belongs to the
-/// address: several systems can stand behind one host and take the same credentials.
+/// Address and a hash of the credentials. The path belongs to the address: several systems can stand behind one host and
+/// take the same credentials. Connections to one host with the same `budget_account` share one whatever their paths.
 fn account(http: &Http) -> String {
     let host = http.base.host_str().unwrap_or_default();
     let port = http.base.port().map(|port| format!(":{port}")).unwrap_or_default();
     let chosen = http.settings.text("budget_account");
-    let who = if chosen.is_empty() { http.auth.fingerprint().to_owned() } else { chosen };
+    if !chosen.is_empty() {
+        return format!("{host}{port}/{chosen}");
+    }
     let path = http.base.path().trim_end_matches('/');
-    format!("{host}{port}{path}/{who}")
+    format!("{host}{port}{path}/{}", http.auth.fingerprint())
 }
