@@ -147,8 +147,14 @@ impl Lab {
     }
 
     fn over(&self, transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Result<Connection, String> {
-        let opened = Connection::open(self.target.spec.clone(), transport, self.target.gate.clone(), clock);
+        let opened = Connection::open(self.target.spec.clone(), transport.clone(), self.gate(&transport), clock);
         opened.map_err(|error| error.to_string())
+    }
+
+    /// The account's budget for calls that really go there. Scripted answers, invented refusals among them, must neither
+    /// cost it anything nor teach it anything.
+    fn gate(&self, transport: &Arc<dyn Transport>) -> Arc<dyn Gate> {
+        if Arc::ptr_eq(transport, &self.target.transport) { self.target.gate.clone() } else { Arc::new(OpenGate) }
     }
 
     /// The same connection with every secret replaced.
@@ -162,7 +168,8 @@ impl Lab {
         for value in spec.secrets.values_mut() {
             *value = SecretString::from(secret);
         }
-        Connection::open(spec, transport, self.target.gate.clone(), clock).map_err(|error| error.to_string())
+        let gate = self.gate(&transport);
+        Connection::open(spec, transport, gate, clock).map_err(|error| error.to_string())
     }
 
     fn number(&self) -> u64 {
