@@ -4,6 +4,9 @@
 //! R28 and R32 by `core/tests` and the conformance suite, R33 and R35 in `acceptance`, R40 and R42 in `core/tests`, R52 in
 //! `kill` and `worlds`, R55 in `cli`.
 
+mod lab;
+mod reading;
+
 use counterpart::engine::{EngineError, RunReport};
 use counterpart::store::{ConflictFilter, RecordState};
 use counterpart_connectors::Clock;

@@ -4,6 +4,6 @@ mod clock;
 mod laws;
 mod world;
 
-pub use clock::{InProcess, SimClock};
+pub use clock::{Death, InProcess, SimClock};
 pub use laws::check;
 pub use world::{World, WorldPlan, connection};

@@ -1,0 +1,106 @@
+//! Pagination, cursors and time.
+
+use counterpart_sandbox::Vendor;
+
+use super::lab::{HOUR, Lab, MINUTE, START, someone};
+
+const HOUSE_AND_SHOP: [(&str, Vendor); 2] = [("house", Vendor::Crm), ("shop", Vendor::Woocommerce)];
+
+/// Given rows that jump to the front between pages, when the walk ends, then everybody has been seen, or the run says
+/// that it was not whole; and nobody who was passed over is taken as gone.
+#[tokio::test]
+async fn r01_rows_that_move_between_pages_are_all_seen() {
+    for share in ["shift=0.1", "shift=0.5", "shift=1"] {
+        let lab = Lab::new(&[("chat", Vendor::Chatway), ("house", Vendor::Crm)]).await;
+        lab.people_at("chat", 60, 0);
+        lab.faults(share);
+        let report = lab.run().await;
+        let known = lab.store.counts("chat", "contact").await.expect("the store answers").live;
+        let whole = report.syncs[0].streams.iter().all(|stream| stream.complete);
+        assert!(known == 60 || !whole, "{share}: {known} of 60, and the reading counts as whole");
+        lab.run_days(2).await;
+        lab.faults("none");
+        lab.run_days(1).await;
+        let counts = lab.store.counts("chat", "contact").await.expect("the store answers");
+        assert_eq!((counts.live, counts.missing, counts.deleted), (60, 0, 0), "{share}");
+        assert_eq!(lab.people("house").len(), 60, "{share}");
+    }
+}
+
+/// Given two edits of one record within one interval and one instant, then the later one arrives.
+#[tokio::test]
+async fn r06_the_later_of_two_edits_in_one_interval_wins() {
+    let lab = Lab::new(&HOUSE_AND_SHOP).await;
+    lab.people_at("house", 5, 0);
+    lab.run().await;
+    lab.clock.advance(HOUR);
+    let person = lab.people("house")[1].clone();
+    lab.edit("house", &person.id, "company", Some("First"));
+    lab.run().await;
+    // The same instant as the change that is known already.
+    lab.sandbox.edit(START + HOUR, "house", &person.id, "company", Some("Second"));
+    lab.sandbox.edit(START + HOUR, "house", &person.id, "company", Some("Third"));
+    lab.clock.advance(HOUR);
+    lab.run().await;
+    assert_eq!(lab.company("shop", &person.email.expect("has one")).as_deref(), Some("Third"));
+}
+
+/// Given a changed configuration, then reading goes on from where it was.
+#[tokio::test]
+async fn r07_a_new_configuration_keeps_the_cursor() {
+    let mut lab = Lab::new(&HOUSE_AND_SHOP).await;
+    lab.people_at("house", 5, 0);
+    lab.run().await;
+    lab.clock.advance(HOUR);
+    let newcomer = someone("Ada", "Newcomer", "ada@example.test");
+    lab.add("house", &newcomer);
+    lab.config.syncs[0].conflict = counterpart_core::merge::Policies::default();
+    lab.config.connections.get_mut("house").expect("configured").region = Some("DE".to_owned());
+    lab.run().await;
+    let log = lab.sandbox.log();
+    let lists: Vec<_> = log.iter().filter(|c| c.instance == "house" && c.path.starts_with("/people?")).collect();
+    assert!(!lists.is_empty() && lists.iter().all(|call| call.path.contains("updated_since=")), "{lists:?}");
+    lab.person("shop", "ada@example.test");
+}
+
+/// Given a list that has no order of its own, then one is asked for on every page, and everybody is read.
+#[tokio::test]
+async fn r08_a_sort_is_pinned_where_the_list_has_none() {
+    let lab = Lab::new(&[("house", Vendor::Crm), ("support", Vendor::Chatwoot)]).await;
+    lab.people_at("support", 46, 0);
+    lab.run().await;
+    let log = lab.sandbox.log();
+    let lists: Vec<_> = log.iter().filter(|c| c.instance == "support" && c.path.contains("/contacts?")).collect();
+    assert!(lists.len() >= 4 && lists.iter().all(|call| call.path.contains("sort=")), "{lists:?}");
+    assert_eq!(lab.people("house").len(), 46);
+}
+
+/// Given an engine whose clock is minutes or zones away from the vendor's, then no change is skipped or written twice.
+#[tokio::test]
+async fn r09_a_wrong_clock_skips_nothing() {
+    for skew in [-11 * HOUR, -10 * MINUTE, 10 * MINUTE, 5 * HOUR + 45 * MINUTE, 14 * HOUR] {
+        let mut lab =
+            Lab::new(&[("crm", Vendor::Hubspot), ("house", Vendor::Crm), ("shop", Vendor::Woocommerce)]).await;
+        lab.skew = skew;
+        lab.people_at("crm", 12, 0);
+        lab.people_at("house", 12, 4);
+        lab.run().await;
+        for round in 0..3 {
+            lab.clock.advance(HOUR);
+            for (system, at) in [("crm", 2), ("house", 9)] {
+                let person = lab.people(system)[at].clone();
+                lab.edit(system, &person.id, "company", Some(&format!("Round {round} at {system}")));
+            }
+            lab.clock.advance(MINUTE);
+            lab.run().await;
+            for (system, at) in [("crm", 2), ("house", 9)] {
+                let person = lab.people(system)[at].clone();
+                let email = person.email.expect("everybody has one");
+                for other in ["crm", "house", "shop"] {
+                    assert_eq!(lab.company(other, &email), person.company, "{email} at {other}, clock {skew} ms ahead");
+                }
+            }
+        }
+        lab.assert_quiet().await;
+    }
+}
