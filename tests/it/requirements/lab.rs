@@ -104,27 +104,6 @@ impl Lab {
         self.engine(InProcess::new(self.sandbox.clone(), self.clock.clone(), None)).sync(&[]).await
     }
 
-    /// A run that may die on the way; none when it did.
-    pub async fn run_and_die(&self, death: Death) -> Option<RunReport> {
-        let transport = InProcess::new(self.sandbox.clone(), self.clock.clone(), Some(death));
-        let engine = self.engine(transport.clone());
-        tokio::select! {
-            biased;
-            () = transport.died.notified() => None,
-            outcome = engine.sync(&[]) => Some(outcome.expect("the run ends")),
-        }
-    }
-
-    /// A dead process's leases end at once where its host knows that it is dead.
-    pub async fn bury(&self) {
-        for name in self.config.connections.keys() {
-            let lease = format!("connection:{name}");
-            if let Some((holder, _)) = self.store.lease_holder(&lease).await.expect("the store answers") {
-                self.store.release_lease(&lease, &holder).await.expect("the store answers");
-            }
-        }
-    }
-
     /// Runs a day apart.
     pub async fn run_days(&self, days: usize) {
         for _ in 0..days {
@@ -157,21 +136,6 @@ impl Lab {
 
     pub fn company(&self, system: &str, email: &str) -> Option<String> {
         self.person(system, email).company
-    }
-
-    /// Writes that took effect since the last run began.
-    pub fn writes(&self) -> usize {
-        self.sandbox.log().iter().filter(|call| call.effect).count()
-    }
-
-    pub async fn record(&self, system: &str, id: &str) -> Record {
-        self.store.record(system, "contact", id).await.expect("the store answers").expect("a known record")
-    }
-
-    /// Everything that was ever put into the queue, settled or waiting.
-    pub async fn queue(&self) -> Vec<Conflict> {
-        let all = ConflictFilter { limit: 10_000, ..ConflictFilter::default() };
-        self.store.conflicts(&all).await.expect("the store answers")
     }
 
     /// Two more days write nothing.
