@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use counterpart::config::{Config, OnDelete, StoreConfig, SyncConfig};
 use counterpart::engine::{Engine, EngineError, Pace, RunReport, Silent};
-use counterpart::store::{Conflict, ConflictFilter, Record, Store, StoreOptions};
+use counterpart::store::{Store, StoreOptions};
 use counterpart_connectors::{Clock, Millis};
 use counterpart_core::guard::Guards;
 use counterpart_core::identity::IdentityRules;
@@ -14,7 +14,7 @@ use counterpart_core::merge::{Policies, Policy};
 use counterpart_sandbox::{Faults, InstanceSpec, NewPerson, Options, Person, Sandbox, Vendor};
 use tokio_util::sync::CancellationToken;
 
-use crate::sim::{Death, InProcess, SimClock, connection};
+use crate::sim::{InProcess, SimClock, connection};
 
 pub const MINUTE: Millis = 60_000;
 pub const HOUR: Millis = 60 * MINUTE;
