@@ -20,7 +20,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// People of the `pull` and `noop` parts.
 const PEOPLE: u64 = 100_000;
 /// Rounds of the `pull` part; the medians are compared.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 fn main() -> Result<(), Failure> {
     let part = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));

@@ -43,7 +43,7 @@ fn keep(record: RemoteRecord, fields: Fields, problems: u64) -> Observed {
     let text = serde_json::to_string(&fields).expect("canonical fields have text keys and plain values");
     let row = Incoming {
         external_id: record.id,
-        remote: record.body.to_string(),
+        remote: serde_json::to_string(&record.body).expect("a JSON value is JSON"),
         fingerprint: fingerprint(&text, record.deleted),
         fields: text,
         remote_updated_at: record.updated_at,
@@ -73,5 +73,10 @@ fn fingerprint(fields: &str, deleted: bool) -> String {
     let mut hash = Sha256::new();
     hash.update(fields.as_bytes());
     hash.update([u8::from(deleted)]);
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
+        for half in [byte >> 4, byte & 0xf] {
+            text.push(char::from_digit(u32::from(half), 16).expect("half a byte is one hexadecimal digit"));
+        }
+        text
+    })
 }

@@ -5,14 +5,18 @@
 //! position through everything (deep scan). Once in a while everything is read in one go: only such a full scan, with a
 //! certificate that nothing was cut, can say that a record is missing.
 
-use counterpart_connectors::{ConnectorError, ErrorKind, Lane, Millis, Page, PullMode, PullRequest};
+use std::sync::Arc;
+
+use counterpart_connectors::{Clock, ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest};
+use futures_util::future::join;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::observe::observe;
 use super::progress::Event;
 use super::report::StreamReport;
 use super::session::{STREAM, Wired};
 use super::{Engine, EngineError};
-use crate::store::{PageOutcome, Scan, StreamState};
+use crate::store::{Incoming, PageOutcome, Scan, StreamState};
 
 /// How far behind the newest known change a `since` reading starts again: covers rows that become visible late,
 /// equal timestamps and whole-second clocks.
@@ -31,6 +35,23 @@ const HEAD: &str = "head";
 const SINCE: &str = "since";
 const DEEP: &str = "deep";
 
+/// After a page with more rows than this the next one is fetched and mapped in a task of its own, on another core; for
+/// less it is not worth waking one.
+const ASIDE: usize = 100;
+
+/// A page, read through the mapping and not yet stored.
+#[derive(Default)]
+struct Sheet {
+    rows: Vec<Incoming>,
+    problems: u64,
+    next: Option<String>,
+    total: Option<u64>,
+    capped: bool,
+    /// The newest change on it, in the vendor's own time, so that no clock of ours can make a reading skip a row.
+    newest: Option<Millis>,
+    clock_offset: Option<Millis>,
+}
+
 /// What one walk has met so far.
 #[derive(Default)]
 struct Walk {
@@ -47,7 +68,7 @@ enum Ended {
 
 impl Engine {
     /// Reads one connection's contacts as far as is due.
-    pub(super) async fn pull(&self, wired: &Wired) -> Result<StreamReport, EngineError> {
+    pub(super) async fn pull(&self, wired: &Arc<Wired>) -> Result<StreamReport, EngineError> {
         let mut report =
             StreamReport { connection: wired.name.clone(), stream: STREAM.to_owned(), ..StreamReport::default() };
         match self.pull_due(wired, &mut report).await {
@@ -66,7 +87,7 @@ impl Engine {
         Ok(report)
     }
 
-    async fn pull_due(&self, wired: &Wired, report: &mut StreamReport) -> Result<(), EngineError> {
+    async fn pull_due(&self, wired: &Arc<Wired>, report: &mut StreamReport) -> Result<(), EngineError> {
         let mut state = self.store.stream_state(&wired.name, STREAM).await?;
         let capabilities = wired.capabilities();
         let interrupted = match state.open_scan {
@@ -103,7 +124,7 @@ impl Engine {
     /// Walks the whole stream, again when pages moved meanwhile, and sweeps for missing records when it was whole.
     async fn full_scan(
         &self,
-        wired: &Wired,
+        wired: &Arc<Wired>,
         lane: Lane,
         state: &mut StreamState,
         interrupted: Option<Scan>,
@@ -175,7 +196,7 @@ impl Engine {
 
     async fn since_scan(
         &self,
-        wired: &Wired,
+        wired: &Arc<Wired>,
         state: &mut StreamState,
         report: &mut StreamReport,
     ) -> Result<(), EngineError> {
@@ -188,7 +209,7 @@ impl Engine {
 
     async fn head_scan(
         &self,
-        wired: &Wired,
+        wired: &Arc<Wired>,
         state: &mut StreamState,
         report: &mut StreamReport,
     ) -> Result<(), EngineError> {
@@ -200,7 +221,7 @@ impl Engine {
     /// Reads on for some pages from where the last deep scan stopped, and starts over at the end.
     async fn deep_scan(
         &self,
-        wired: &Wired,
+        wired: &Arc<Wired>,
         pages: u64,
         state: &mut StreamState,
         report: &mut StreamReport,
@@ -241,12 +262,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads page after page. While one page is being stored the next one is already on its way, except where what the
-    /// page holds decides whether another is wanted.
+    /// Reads page after page. While one page is being stored the next one is already fetched and mapped, except where what
+    /// the page holds decides whether another is wanted.
     #[expect(clippy::too_many_arguments, reason = "one walk, described by what it reads and what it reports to")]
     async fn walk(
         &self,
-        wired: &Wired,
+        wired: &Arc<Wired>,
         lane: Lane,
         mode: PullMode,
         scan: &mut Scan,
@@ -256,14 +277,16 @@ impl Engine {
     ) -> Result<(Walk, Ended), EngineError> {
         let mut walk = Walk::default();
         let mut pages = 0;
-        let mut page = self.page(wired, lane, mode, scan.cursor.as_deref()).await?;
+        let mut page = self.page(wired, lane, mode, scan.cursor.clone()).await?;
         loop {
             pages += 1;
             walk.capped |= page.capped;
             scan.total = page.total.map(|total| total as i64).or(scan.total);
-            let next = page.next.take();
-            let rows = self.read_rows(wired, page, state, report);
-            scan.cursor = next.clone();
+            state.clock_offset = page.clock_offset.or(state.clock_offset);
+            state.watermark = state.watermark.max(page.newest);
+            report.problems += page.problems;
+            let (rows, next) = (page.rows, page.next);
+            scan.cursor.clone_from(&next);
             let look_ahead = next.is_some()
                 && mode != PullMode::Head
                 && page_limit.is_none_or(|limit| pages < limit)
@@ -271,9 +294,16 @@ impl Engine {
             let now = self.clock.now();
             let store = self.store.observe_page(&wired.name, STREAM, &rows, scan, state, now);
             let (outcome, ahead) = if look_ahead {
-                let fetch = self.page(wired, lane, mode, next.as_deref());
-                let (outcome, ahead) = futures_util::future::join(store, fetch).await;
-                (outcome?, Some(ahead))
+                let fetch = read_page(wired.clone(), self.clock.clone(), lane, mode, next.clone());
+                let (outcome, ahead) = if rows.len() > ASIDE {
+                    let fetch = AbortOnDropHandle::new(tokio::spawn(fetch));
+                    let outcome = store.await;
+                    let ahead = fetch.await;
+                    (outcome, ahead.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic())))
+                } else {
+                    join(store, fetch).await
+                };
+                (outcome?, Some(ahead.map_err(|error| self.vendor(wired, error))))
             } else {
                 (store.await?, None)
             };
@@ -287,31 +317,9 @@ impl Engine {
                 (None, Some(_)) if page_limit.is_some_and(|limit| pages >= limit) => {
                     return Ok((walk, Ended::PageLimit));
                 }
-                (None, Some(next)) => self.page(wired, lane, mode, Some(&next)).await?,
+                (None, next) => self.page(wired, lane, mode, next).await?,
             };
         }
-    }
-
-    fn read_rows(
-        &self,
-        wired: &Wired,
-        page: Page,
-        state: &mut StreamState,
-        report: &mut StreamReport,
-    ) -> Vec<crate::store::Incoming> {
-        if let Some(server) = page.server_time {
-            state.clock_offset = Some(server - self.clock.now());
-        }
-        page.records
-            .into_iter()
-            .map(|record| {
-                // The watermark lives in the vendor's own time, so that no clock of ours can make it skip a row.
-                state.watermark = state.watermark.max(record.updated_at);
-                let observed = observe(wired, record);
-                report.problems += observed.problems;
-                observed.row
-            })
-            .collect()
     }
 
     fn tally(&self, wired: &Wired, outcome: &PageOutcome, rows: u64, scan: &Scan, report: &mut StreamReport) {
@@ -327,17 +335,45 @@ impl Engine {
         });
     }
 
-    async fn page(&self, wired: &Wired, lane: Lane, mode: PullMode, cursor: Option<&str>) -> Result<Page, EngineError> {
-        wired
-            .connection
-            .pull(lane, PullRequest { stream: STREAM, mode, cursor })
-            .await
-            .map_err(|error| self.vendor(wired, error))
+    async fn page(
+        &self,
+        wired: &Arc<Wired>,
+        lane: Lane,
+        mode: PullMode,
+        cursor: Option<String>,
+    ) -> Result<Sheet, EngineError> {
+        let page = read_page(wired.clone(), self.clock.clone(), lane, mode, cursor);
+        page.await.map_err(|error| self.vendor(wired, error))
     }
 
     pub(super) fn vendor(&self, wired: &Wired, error: ConnectorError) -> EngineError {
         EngineError::Vendor { connection: wired.name.clone(), error }
     }
+}
+
+/// Fetches one page and reads it through the mapping.
+async fn read_page(
+    wired: Arc<Wired>,
+    clock: Arc<dyn Clock>,
+    lane: Lane,
+    mode: PullMode,
+    cursor: Option<String>,
+) -> Result<Sheet, ConnectorError> {
+    let page = wired.connection.pull(lane, PullRequest { stream: STREAM, mode, cursor: cursor.as_deref() }).await?;
+    let mut sheet = Sheet {
+        newest: page.records.iter().filter_map(|record| record.updated_at).max(),
+        clock_offset: page.server_time.map(|server| server - clock.now()),
+        next: page.next,
+        total: page.total,
+        capped: page.capped,
+        ..Sheet::default()
+    };
+    for record in page.records {
+        let observed = observe(&wired, record);
+        sheet.problems += observed.problems;
+        sheet.rows.push(observed.row);
+    }
+    Ok(sheet)
 }
 
 /// What a finished walk says about the stream as a whole.
