@@ -16,12 +16,12 @@ pub use kit::clock::{Clock, Millis, SystemClock};
 pub use kit::conformance;
 pub use kit::connection::{Connection, ConnectionSpec, OpenError};
 pub use kit::connector::{
-    CheckReport, Connector, Cx, MatchKey, Page, PullMode, PullRequest, Push, RemoteRecord, Written,
+    Act, Acted, CheckReport, Connector, Cx, MatchKey, Page, PullMode, PullRequest, Push, RemoteRecord, Written,
 };
 pub use kit::error::{ConnectorError, ErrorKind};
 pub use kit::gate::{Call, Gate, GateError, Lane, OpenGate, Purpose, RateSignal};
 pub use kit::live::{LiveOptions, LiveTransport};
-pub use kit::manifest::{BudgetFacts, Capabilities, Manifest, ManifestProblem, StreamFacts};
+pub use kit::manifest::{ActKind, BudgetFacts, Capabilities, Manifest, ManifestProblem, StreamFacts};
 pub use kit::rest::Rest;
 pub use kit::transport::{Transport, TransportError};
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::kit::connector::{CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
+use crate::kit::connector::{Act, Acted, CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
 use crate::kit::error::{ConnectorError, ErrorKind};
 use crate::kit::gate::Purpose;
 use crate::kit::http::Ask;
@@ -206,6 +206,10 @@ impl Connector for Chatwoot {
             }
             Err(error) => Err(self.explained(cx, stream, &push, error).await),
         }
+    }
+
+    async fn act(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError> {
+        self.rest.act(cx, act).await
     }
 }
 

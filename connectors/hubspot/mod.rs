@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::kit::clock::Millis;
 use crate::kit::connector::{
-    CheckReport, Connector, Cx, MatchKey, Page, PullMode, PullRequest, Push, RemoteRecord, Written,
+    Act, Acted, CheckReport, Connector, Cx, MatchKey, Page, PullMode, PullRequest, Push, RemoteRecord, Written,
 };
 use crate::kit::error::ConnectorError;
 use crate::kit::gate::Purpose;
@@ -237,6 +237,10 @@ impl Connector for Hubspot {
             }
             Push::Delete { .. } => self.rest.push(cx, stream, push, idempotency_key).await,
         }
+    }
+
+    async fn act(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError> {
+        self.rest.act(cx, act).await
     }
 }
 

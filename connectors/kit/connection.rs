@@ -11,7 +11,7 @@ use url::Url;
 
 use super::auth::Auth;
 use super::clock::Clock;
-use super::connector::{CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
+use super::connector::{Act, Acted, CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
 use super::error::ConnectorError;
 use super::gate::{Gate, Lane};
 use super::http::Http;
@@ -165,6 +165,11 @@ impl Connection {
         idempotency_key: &str,
     ) -> Result<Written, ConnectorError> {
         self.connector.push(&self.cx(lane), stream, push, idempotency_key).await
+    }
+
+    /// Does something in a conversation, once.
+    pub async fn act(&self, lane: Lane, act: Act<'_>) -> Result<Acted, ConnectorError> {
+        self.connector.act(&self.cx(lane), act).await
     }
 
     fn cx(&self, lane: Lane) -> Cx {

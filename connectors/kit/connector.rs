@@ -10,7 +10,7 @@ use super::clock::{Clock, Millis};
 use super::error::ConnectorError;
 use super::gate::Lane;
 use super::http::Http;
-use super::manifest::Manifest;
+use super::manifest::{ActKind, Manifest};
 use super::settings::Settings;
 
 /// One vendor object as it was read.
@@ -48,6 +48,28 @@ pub struct PullRequest<'a> {
     pub mode: PullMode,
     /// `Page::next` of the page before; none starts anew.
     pub cursor: Option<&'a str>,
+    /// The vendor's id of the record that the stream hangs on: a conversation's, for its messages.
+    pub parent: Option<&'a str>,
+}
+
+/// Something to be done in a conversation.
+#[derive(Clone, Copy, Debug)]
+pub struct Act<'a> {
+    /// What.
+    pub kind: ActKind,
+    /// The vendor's id of the conversation.
+    pub conversation: &'a str,
+    /// The message, for those that write one.
+    pub text: &'a str,
+    /// Our mark on the message, where the vendor keeps one: the same for every attempt.
+    pub mark: &'a str,
+}
+
+/// What an act led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acted {
+    /// The vendor's id of the message that was written.
+    pub message: Option<String>,
 }
 
 /// One page of a stream.
@@ -181,4 +203,7 @@ pub trait Connector: Send + Sync {
         push: Push<'_>,
         idempotency_key: &str,
     ) -> Result<Written, ConnectorError>;
+    /// Does something in a conversation, once: a failure after which it may have happened is
+    /// [`OutcomeUnknown`](super::error::ErrorKind::OutcomeUnknown).
+    async fn act(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError>;
 }

@@ -39,6 +39,8 @@ pub enum Purpose {
     Update,
     /// A deletion.
     Delete,
+    /// A message, a note, or the closing of a conversation.
+    Act,
     /// A probe of credentials and version.
     Check,
 }
@@ -46,7 +48,7 @@ pub enum Purpose {
 impl Purpose {
     /// Whether a repetition can change anything at the vendor.
     pub fn writes(self) -> bool {
-        matches!(self, Purpose::Create | Purpose::Update | Purpose::Delete)
+        matches!(self, Purpose::Create | Purpose::Update | Purpose::Delete | Purpose::Act)
     }
 }
 

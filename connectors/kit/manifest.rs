@@ -36,6 +36,39 @@ pub struct Manifest {
     pub errors: Vec<ErrorFacts>,
     /// The streams, `contact` for example.
     pub streams: BTreeMap<String, StreamFacts>,
+    /// What can be done in a conversation.
+    #[serde(default)]
+    pub actions: BTreeMap<ActKind, ActFacts>,
+}
+
+/// Something that can be done in a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ActKind {
+    /// Writes to the customer.
+    Send,
+    /// Writes for agents only.
+    Note,
+    /// Closes it.
+    Resolve,
+    /// Opens it again.
+    Reopen,
+}
+
+/// One call in a conversation.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ActFacts {
+    /// `POST /messages`; the path knows `{conversation}`.
+    pub call: String,
+    /// The body; its texts know `{conversation}`, `{text}` and `{mark}`, our own mark on a message.
+    #[serde(default)]
+    pub body: serde_json::Map<String, serde_json::Value>,
+    /// Where the answer says the new message's id.
+    pub answer_id: Option<String>,
+    /// What else happens at the vendor, a sentence each.
+    #[serde(default)]
+    pub effects: Vec<String>,
 }
 
 /// One way to authenticate.
@@ -212,6 +245,8 @@ pub struct StreamFacts {
     pub record: Vec<String>,
     /// When the record changed last (ISO 8601, seconds or milliseconds since 1970).
     pub updated_at: Option<String>,
+    /// The stream whose records this one hangs on: `conversation` for messages. Its calls know `{parent}`.
+    pub parent: Option<String>,
     /// The list.
     pub list: ListFacts,
     /// One record: `GET /contacts/{id}`.
@@ -332,6 +367,18 @@ impl Manifest {
     /// The facts of a stream.
     pub fn stream(&self, name: &str) -> Option<&StreamFacts> {
         self.streams.get(name)
+    }
+}
+
+impl ActKind {
+    /// The word the manifest uses.
+    pub fn word(self) -> &'static str {
+        match self {
+            ActKind::Send => "send",
+            ActKind::Note => "note",
+            ActKind::Resolve => "resolve",
+            ActKind::Reopen => "reopen",
+        }
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::connector::{
-    CheckReport, Connector, Cx, MatchKey, Page, PullMode, PullRequest, Push, RemoteRecord, Written,
+    Act, Acted, CheckReport, Connector, Cx, MatchKey, Page, PullMode, PullRequest, Push, RemoteRecord, Written,
 };
 use super::error::{ConnectorError, ErrorKind};
 use super::gate::Purpose;
@@ -128,7 +128,7 @@ impl Connector for Rest {
 
     async fn check(&self, cx: &Cx) -> Result<CheckReport, ConnectorError> {
         let mut report = CheckReport::default();
-        for (name, facts) in &self.manifest.streams {
+        for (name, facts) in self.manifest.streams.iter().filter(|(_, facts)| facts.parent.is_none()) {
             let page = self.page(cx, facts, Purpose::Check, &BTreeMap::new(), &[], None).await?;
             report.notes.push(match (page.total, page.records.len()) {
                 (Some(total), _) => format!("stream {name}: {total} records announced"),
@@ -144,16 +144,25 @@ impl Connector for Rest {
         let capable = self.manifest.capabilities_of(request.stream, &cx.settings).unwrap_or_default();
         let none = BTreeMap::new();
         let since;
-        let (params, values) = match request.mode {
+        let parent = request.parent.map(segment).transpose()?;
+        let (params, mut values) = match request.mode {
             PullMode::Full => (&none, Vec::new()),
             PullMode::Head if capable.head => (&facts.list.head, Vec::new()),
             PullMode::Since(at) if capable.since => {
                 since = [time::to_iso(at), at.div_euclid(1_000).to_string(), at.to_string()];
                 let names = ["since", "since_seconds", "since_ms"];
-                (&facts.list.since, names.into_iter().zip(since.iter().map(String::as_str)).collect())
+                (&facts.list.since, names.into_iter().zip(since.iter().map(String::as_str)).collect::<Vec<_>>())
             }
             mode => return Err(ConnectorError::unsupported(format!("{} cannot list by {mode:?}", self.manifest.name))),
         };
+        match (&facts.parent, &parent) {
+            (Some(_), Some(parent)) => values.push(("parent", parent)),
+            (Some(of), None) => {
+                let message = format!("{} lists {} only of one {of}", self.manifest.name, request.stream);
+                return Err(ConnectorError::unsupported(message));
+            }
+            (None, _) => {}
+        }
         let walk = Walk::resume(request.cursor)?;
         self.page(cx, facts, Purpose::Pull, params, &values, walk.as_ref()).await
     }
@@ -204,6 +213,32 @@ impl Connector for Rest {
             other => other,
         }
     }
+
+    async fn act(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError> {
+        let facts = self.manifest.actions.get(&act.kind).ok_or_else(|| {
+            let kind = act.kind.word();
+            ConnectorError::unsupported(format!("{} has no way to {kind} in a conversation", self.manifest.name))
+        })?;
+        let (method, target) = request_line(cx, &facts.call, &[("conversation", &segment(act.conversation)?)])?;
+        let values = [("conversation", act.conversation), ("text", act.text), ("mark", act.mark)];
+        let body = filled(cx, &Value::Object(facts.body.clone()), &values);
+        let ask = Ask::new(Purpose::Act, method, target).body(&body).idempotency_key(act.mark);
+        let (answer, _) = cx.http.json(cx.lane, &ask).await?;
+        let message = facts.answer_id.as_deref().and_then(|place| paging::text_of(answer.pointer(place)?));
+        Ok(Acted { message })
+    }
+}
+
+/// The body of an act, its texts with placeholders filled.
+fn filled(cx: &Cx, value: &Value, values: &[(&str, &str)]) -> Value {
+    match value {
+        Value::String(text) => Value::String(cx.settings.render(text, values)),
+        Value::Array(list) => list.iter().map(|item| filled(cx, item, values)).collect(),
+        Value::Object(object) => {
+            object.iter().map(|(name, item)| (name.clone(), filled(cx, item, values))).collect::<Map<_, _>>().into()
+        }
+        plain => plain.clone(),
+    }
 }
 
 fn list_ask<'a>(
@@ -222,7 +257,9 @@ fn list_ask<'a>(
         _ => request_line(cx, &facts.list.call, values)?,
     };
     let mut ask = Ask::new(purpose, method, target);
-    let own = facts.list.params.iter().filter(|(name, _)| !params.contains_key(*name));
+    // A parameter with the name of the cursor is where the walk begins.
+    let asked = |name: &String| walk.is_some() && page.send.as_ref() == Some(name);
+    let own = facts.list.params.iter().filter(|(name, _)| !params.contains_key(*name) && !asked(name));
     for (name, value) in own.chain(params) {
         ask = ask.query(cx.settings.render(name, values), cx.settings.render(value, values));
     }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::manifest::{
-    ActionFacts, AuthFacts, AuthKind, ListFacts, Manifest, Number, PageKind, SettingFacts, SettingType, StreamFacts,
+    ActFacts, ActionFacts, AuthFacts, AuthKind, ListFacts, Manifest, Number, PageKind, SettingFacts, SettingType, StreamFacts,
 };
 use super::problems::duration_ms;
 use super::settings::{self, KIT_SETTINGS, Piece};
 
 /// Names the application gives to every connection, and placeholders with a meaning of their own.
-const RESERVED: [&str; 13] = [
+const RESERVED: [&str; 17] = [
     "connector",
     "mapping",
     "region",
@@ -23,6 +23,10 @@ const RESERVED: [&str; 13] = [
     "since_seconds",
     "since_ms",
     "page",
+    "parent",
+    "conversation",
+    "text",
+    "mark",
 ];
 const SINCE: [&str; 3] = ["since", "since_seconds", "since_ms"];
 const ORDERS: [&str; 3] = ["newest_first", "oldest_first", "unknown"];
@@ -45,6 +49,9 @@ pub(crate) fn problems(manifest: &Manifest) -> Vec<Found> {
     check.errors();
     for (name, facts) in &manifest.streams {
         check.stream(&["streams", name], facts);
+    }
+    for (kind, facts) in &manifest.actions {
+        check.act(&["actions", kind.word()], facts);
     }
     check.found
 }
@@ -185,7 +192,10 @@ impl Check<'_> {
         if let Some(get) = &facts.get {
             self.call(&at("get"), get, &["id"], true);
         }
-        self.list(path, &facts.list);
+        if let Some(parent) = facts.parent.as_ref().filter(|parent| !self.manifest.streams.contains_key(*parent)) {
+            self.say(&at("parent"), format!("there is no stream `{parent}`"), "describe it as a stream of its own");
+        }
+        self.list(path, facts);
         for (kind, find) in &facts.find {
             let path = [path[0], path[1], "find", kind.as_str()];
             if !KEYS.contains(&kind.as_str()) {
@@ -203,9 +213,11 @@ impl Check<'_> {
         }
     }
 
-    fn list(&mut self, path: &[&str; 2], list: &ListFacts) {
+    fn list(&mut self, path: &[&str; 2], facts: &StreamFacts) {
         let at = |key: &'static str| [path[0], path[1], "list", key];
-        self.call(&at("call"), &list.call, &[], false);
+        let list: &ListFacts = &facts.list;
+        let parent: &[&str] = if facts.parent.is_some() { &["parent"] } else { &[] };
+        self.call(&at("call"), &list.call, parent, false);
         self.params(&at("params"), &list.params, &[]);
         self.params(&at("head"), &list.head, &[]);
         self.params(&at("since"), &list.since, &SINCE);
@@ -246,6 +258,31 @@ impl Check<'_> {
         self.placeholders(&wrap, &action.wrap, &[]);
         if !action.wrap.starts_with('{') {
             self.pointer(&wrap, &action.wrap);
+        }
+    }
+
+    fn act(&mut self, path: &[&str; 2], facts: &ActFacts) {
+        self.call(&[path[0], path[1], "call"], &facts.call, &["conversation"], false);
+        if let Some(place) = &facts.answer_id {
+            self.pointer(&[path[0], path[1], "answer_id"], place);
+        }
+        let body = serde_json::Value::Object(facts.body.clone());
+        self.body(&[path[0], path[1], "body"], &body);
+        let whole = format!("{} {body}", facts.call);
+        if !whole.contains("{conversation}") {
+            self.say(path, "the call does not say which conversation", "put {conversation} into the path or the body");
+        }
+        if matches!(path[1], "send" | "note") && !whole.contains("{text}") {
+            self.say(path, "the message's text is sent nowhere", "put {text} into the body");
+        }
+    }
+
+    fn body(&mut self, path: &[&str], value: &serde_json::Value) {
+        match value {
+            serde_json::Value::String(text) => self.placeholders(path, text, &["conversation", "text", "mark"]),
+            serde_json::Value::Array(items) => items.iter().for_each(|item| self.body(path, item)),
+            serde_json::Value::Object(members) => members.values().for_each(|item| self.body(path, item)),
+            _ => {}
         }
     }
 

@@ -32,7 +32,7 @@ fn scripted(lab: &Lab, script: &Arc<Script>) -> Result<Connection, Stop> {
 }
 
 async fn first_page(lab: &Lab, connection: &Connection) -> Result<crate::Page, ConnectorError> {
-    let request = PullRequest { stream: &lab.target.stream, mode: PullMode::Full, cursor: None };
+    let request = PullRequest { stream: &lab.target.stream, mode: PullMode::Full, cursor: None, parent: None };
     connection.pull(Lane::Audit, request).await
 }
 
@@ -134,7 +134,7 @@ async fn circles(lab: &Lab) -> Test {
     let connection = scripted(lab, &script)?;
     let mut cursor: Option<String> = None;
     for _ in 0..20 {
-        let request = PullRequest { stream: &lab.target.stream, mode: PullMode::Full, cursor: cursor.as_deref() };
+        let request = PullRequest { stream: &lab.target.stream, mode: PullMode::Full, cursor: cursor.as_deref(), parent: None };
         match connection.pull(Lane::Audit, request).await {
             Err(error) if error.kind == ErrorKind::Contract => return Ok(()),
             Err(error) => return Err(error.into()),

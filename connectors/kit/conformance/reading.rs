@@ -60,7 +60,7 @@ pub(super) async fn walk(
     let mut walk = Walk { pages: Vec::new(), ended: false };
     let mut cursor = cursor.map(str::to_owned);
     while walk.pages.len() < lab.target.most_pages {
-        let request = PullRequest { stream: &lab.target.stream, mode, cursor: cursor.as_deref() };
+        let request = PullRequest { stream: &lab.target.stream, mode, cursor: cursor.as_deref(), parent: None };
         let page = connection.pull(Lane::Audit, request).await?;
         cursor.clone_from(&page.next);
         walk.pages.push(page);
@@ -168,7 +168,7 @@ async fn replay(lab: &Lab) -> Test {
     let secrets: Vec<SecretString> = lab.target.spec.secrets.values().cloned().collect();
     let recorder = Arc::new(Recorder::new(lab.target.transport.clone(), &secrets));
     let live = lab.over(recorder.clone(), lab.target.clock.clone()).map_err(Stop::Fail)?;
-    let request = PullRequest { stream: &lab.target.stream, mode: PullMode::Full, cursor: None };
+    let request = PullRequest { stream: &lab.target.stream, mode: PullMode::Full, cursor: None, parent: None };
     let page = live.pull(Lane::Audit, request).await?;
     let recording = recorder.recording("conformance");
     let text = serde_json::to_string(&recording).map_err(|error| Stop::Fail(error.to_string()))?;

@@ -145,7 +145,7 @@ async fn pull(
     from: Option<&str>,
     cursor: &mut Option<String>,
 ) -> Result<Value, ConnectorError> {
-    let request = PullRequest { stream: "contact", mode: mode.mode(), cursor: from };
+    let request = PullRequest { stream: "contact", mode: mode.mode(), cursor: from, parent: None };
     let page = connection.pull(Lane::Incremental, request).await?;
     let ids: Vec<&str> = page.records.iter().map(|record| record.id.as_str()).collect();
     let body = page.records.first().map(|record| record.body.clone());

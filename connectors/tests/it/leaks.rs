@@ -15,7 +15,7 @@ async fn messages_name_no_person() {
     for connector in counterpart_connectors::registry() {
         for status in [400, 401, 403, 404, 409, 422, 500] {
             let connection = open(spec(connector), Arc::new(Script::always(status, &[], body)));
-            let pull = PullRequest { stream: "contact", mode: PullMode::Full, cursor: None };
+            let pull = PullRequest { stream: "contact", mode: PullMode::Full, cursor: None, parent: None };
             let person = json!({ "email": "rosa@shop.example", "properties": { "email": "rosa@shop.example" } });
             let key = MatchKey::Email("rosa@shop.example".into());
             let errors = [
@@ -34,7 +34,7 @@ async fn messages_name_no_person() {
 async fn credentials_in_the_query_stay_out_of_cursors_and_messages() {
     let script = Arc::new(Script::always(401, &[], "{}"));
     let shop = open(spec_with("woocommerce", json!({ "auth": "query" })), script.clone());
-    let pull = PullRequest { stream: "contact", mode: PullMode::Full, cursor: None };
+    let pull = PullRequest { stream: "contact", mode: PullMode::Full, cursor: None, parent: None };
     let error = shop.pull(Lane::Audit, pull).await.unwrap_err();
     assert!(script.asked()[0].contains("consumer_secret=s3cret"), "{:?}", script.asked());
     assert!(!format!("{error:?}").contains("s3cret"), "{error}");

@@ -43,7 +43,7 @@ fn param(request: &http::Request<Bytes>, name: &str) -> Option<u64> {
 async fn walk(connection: &Connection) -> Result<Vec<u64>, ErrorKind> {
     let (mut ids, mut cursor) = (Vec::new(), None::<String>);
     for _ in 0..100 {
-        let request = PullRequest { stream: "contact", mode: PullMode::Full, cursor: cursor.as_deref() };
+        let request = PullRequest { stream: "contact", mode: PullMode::Full, cursor: cursor.as_deref(), parent: None };
         let page = connection.pull(Lane::Audit, request).await.map_err(|error| error.kind)?;
         ids.extend(page.records.iter().map(|record| record.id.parse::<u64>().unwrap()));
         cursor = page.next;

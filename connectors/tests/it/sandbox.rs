@@ -110,7 +110,7 @@ async fn woocommerce_holds() {
 async fn walked(connection: &Connection, mode: PullMode) -> Result<BTreeSet<String>, ConnectorError> {
     let (mut ids, mut cursor) = (BTreeSet::new(), None::<String>);
     loop {
-        let request = PullRequest { stream: "contact", mode, cursor: cursor.as_deref() };
+        let request = PullRequest { stream: "contact", mode, cursor: cursor.as_deref(), parent: None };
         let page = connection.pull(Lane::Backfill, request).await?;
         ids.extend(page.records.into_iter().map(|record| record.id));
         cursor = page.next;

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{START, open, open_at, spec, spec_with};
 
-const PULL: PullRequest<'static> = PullRequest { stream: "contact", mode: PullMode::Full, cursor: None };
+const PULL: PullRequest<'static> = PullRequest { stream: "contact", mode: PullMode::Full, cursor: None, parent: None };
 
 type Outcome = Result<http::Response<Bytes>, TransportError>;
 
