@@ -6,6 +6,7 @@ use http::Response;
 use serde_json::{Value, json};
 
 use crate::answer::{self, Query, with_header};
+use crate::chats::{Author, Chats};
 use crate::faults::{Dice, Fate, FaultAnswer};
 use crate::limit::{Limiter, Window};
 use crate::people::{self, NewPerson, Person};
@@ -80,6 +81,7 @@ pub(crate) struct Instance {
     pub people: BTreeMap<u64, Person>,
     /// Ids that were merged away, and into whom.
     pub merged: BTreeMap<u64, u64>,
+    pub chats: Chats,
     pub calls: u64,
     next_id: u64,
     limiters: Vec<(&'static str, Limiter)>,
@@ -87,7 +89,8 @@ pub(crate) struct Instance {
 
 impl Instance {
     pub fn new(spec: InstanceSpec) -> Instance {
-        let first_id = match spec.vendor {
+        let vendor = spec.vendor;
+        let first_id = match vendor {
             Vendor::Chatway => 55_001,
             Vendor::Hubspot => 100_001,
             _ => 1,
@@ -96,6 +99,10 @@ impl Instance {
             spec,
             people: BTreeMap::new(),
             merged: BTreeMap::new(),
+            chats: match vendor {
+                Vendor::Chatway => Chats::new(90_001, 7_700_001),
+                _ => Chats::new(1, 9001),
+            },
             calls: 0,
             next_id: first_id,
             limiters: Vec::new(),
@@ -201,6 +208,7 @@ impl Instance {
             }
         } else {
             self.people.remove(&id);
+            self.chats.hand_over(id, None);
         }
     }
 
@@ -216,6 +224,7 @@ impl Instance {
             person.updated_at = now;
         }
         self.merged.insert(gone, keep);
+        self.chats.hand_over(gone, Some(keep));
     }
 
     /// Somebody by id, a generated one included.
@@ -261,6 +270,41 @@ impl Instance {
         (sent.updated_at, kept.updated_at) = (now, now);
         self.people.insert(id, kept.clone());
         if fate.drop_field.is_some() && fate.answer_lies { sent } else { kept }
+    }
+
+    // ---- chats -----------------------------------------------------------------------------------------------------
+
+    /// A customer begins a conversation. Nothing where the vendor has none.
+    pub fn open_chat(&mut self, now: Millis, person: &str, first: Option<&str>) -> String {
+        let Ok(person) = person.parse::<u64>() else { return String::new() };
+        let id = match self.spec.vendor {
+            Vendor::Chatway => self.chats.open(now, person).id,
+            _ => return String::new(),
+        };
+        let id = id.to_string();
+        if let Some(text) = first {
+            self.say(now, &id, Author::Customer, text);
+        }
+        id
+    }
+
+    /// Somebody writes into a conversation, without the API.
+    pub fn say(&mut self, now: Millis, chat: &str, author: Author, text: &str) -> String {
+        let Ok(chat) = chat.parse::<u64>() else { return String::new() };
+        let said = match self.spec.vendor {
+            Vendor::Chatway => chatway::say(self, now, chat, author, text),
+            _ => None,
+        };
+        said.map(|id| id.to_string()).unwrap_or_default()
+    }
+
+    /// Somebody of the staff closes or opens a conversation.
+    pub fn resolve_chat(&mut self, now: Millis, chat: &str, resolved: bool) {
+        let Ok(chat) = chat.parse::<u64>() else { return };
+        let status = if resolved { "resolved" } else { "open" };
+        if self.spec.vendor == Vendor::Chatway {
+            chatway::set_status(self, now, chat, status);
+        }
     }
 
     // ---- answering -------------------------------------------------------------------------------------------------
