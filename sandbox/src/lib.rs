@@ -13,9 +13,11 @@ mod chatwoot;
 mod crm;
 mod csv;
 mod faults;
+mod hooks;
 mod hubspot;
 mod instance;
 mod limit;
+mod orders;
 mod people;
 mod serve;
 #[cfg(test)]
@@ -29,7 +31,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use chats::{Author, Chat, ChatMessage};
 pub use csv::{CsvError, read_people};
 pub use faults::{Faults, FaultsError};
+pub use hooks::HookDelivery;
 pub use instance::{InstanceSpec, Vendor};
+pub use orders::{NewOrder, Order};
 pub use people::{NewPerson, Person};
 pub use serve::serve;
 
@@ -183,6 +187,37 @@ impl Sandbox {
     /// Somebody of the staff resolves a conversation or opens it again.
     pub fn resolve_chat(&self, now: Millis, instance: &str, chat: &str, resolved: bool) {
         self.touch(now, instance, |at| at.resolve_chat(now, chat, resolved));
+    }
+
+    /// A customer places an order, at the shop itself. Returns its id; empty where the vendor has no orders.
+    pub fn place_order(&self, now: Millis, instance: &str, order: &NewOrder) -> String {
+        self.touch(now, instance, |at| at.place_order(now, order))
+    }
+
+    /// Somebody of the shop sets an order's status; `trash` throws it away.
+    pub fn set_order(&self, now: Millis, instance: &str, id: &str, status: &str) {
+        self.touch(now, instance, |at| at.set_order(now, id, status));
+    }
+
+    /// All orders of an instance, by id; those in the trash too.
+    pub fn orders(&self, instance: &str) -> Vec<Order> {
+        self.world().instances.get(instance).map(|at| at.shop.list()).unwrap_or_default()
+    }
+
+    /// The webhook deliveries that are due since the last call, as the instances would send them at the latest time that
+    /// anything happened at. Whoever drives the sandbox posts them, or loses, doubles and reorders them.
+    pub fn take_hooks(&self) -> Vec<HookDelivery> {
+        let mut world = self.world();
+        let now = world.now;
+        world.instances.values_mut().flat_map(|at| at.take_hooks(now)).collect()
+    }
+
+    /// What the receiver of a delivery answered, 0 for nothing: vendors give up on a webhook that fails too often. Need not
+    /// be called.
+    pub fn hook_answered(&self, delivery: &HookDelivery, status: u16) {
+        if let Some(at) = self.world().instances.get_mut(&delivery.instance) {
+            at.hook_answered(delivery, status);
+        }
     }
 
     /// All requests so far.

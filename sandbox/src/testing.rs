@@ -50,6 +50,10 @@ impl Fake {
         self.call(now, "POST", path, &[], Some(body))
     }
 
+    pub fn put(&self, now: Millis, path: &str, body: &Value) -> Seen {
+        self.call(now, "PUT", path, &[], Some(body))
+    }
+
     pub fn call(&self, now: Millis, method: &str, path: &str, more: &[(&str, &str)], body: Option<&Value>) -> Seen {
         let mut request = http::Request::builder().method(method).uri(format!("/it{path}"));
         for (name, value) in &self.headers {
