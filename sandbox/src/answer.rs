@@ -1,5 +1,6 @@
 //! Small pieces that the fakes' answers are made of.
 
+use base64::Engine;
 use http::Response;
 use serde_json::Value;
 
@@ -56,6 +57,13 @@ impl Query {
             .filter(|value| !value.is_empty())
     }
 
+    /// All values of a list, written as `name=a,b`, as `name[]=a&name[]=b`, or both.
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        let named = |known: &str| known == name || known.strip_suffix("[]") == Some(name);
+        let pairs = self.0.iter().filter(|(known, _)| named(known));
+        pairs.flat_map(|(_, value)| value.split(',')).filter(|value| !value.is_empty()).collect()
+    }
+
     pub fn number(&self, name: &str) -> Option<u64> {
         self.get(name).and_then(|value| value.parse().ok())
     }
@@ -80,25 +88,17 @@ fn decode(text: &str) -> String {
 
 /// Decodes standard base64, for basic authentication.
 pub(crate) fn base64(text: &str) -> Option<String> {
-    let mut bits = 0u32;
-    let mut count = 0;
-    let mut bytes = Vec::new();
-    for byte in text.bytes().filter(|byte| *byte != b'=') {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6) | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-            bits &= (1 << count) - 1;
-        }
-    }
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
     String::from_utf8(bytes).ok()
+}
+
+/// Encodes as standard base64, for signatures.
+pub(crate) fn to_base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Where a request says it was sent, with the instance: what a server builds the addresses in its answers from.
+pub(crate) fn base(request: &http::Request<Vec<u8>>, instance: &str) -> String {
+    let host = header(request, "host").or(request.uri().authority().map(|at| at.as_str())).unwrap_or("localhost");
+    format!("http://{host}/{instance}/")
 }

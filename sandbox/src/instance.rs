@@ -6,8 +6,11 @@ use http::Response;
 use serde_json::{Value, json};
 
 use crate::answer::{self, Query, with_header};
+use crate::chats::{Author, Chats};
 use crate::faults::{Dice, Fate, FaultAnswer};
+use crate::hooks::{HookDelivery, Hooks};
 use crate::limit::{Limiter, Window};
+use crate::orders::{NewOrder, Orders};
 use crate::people::{self, NewPerson, Person};
 use crate::{Millis, TOKEN, chatway, chatwoot, crm, hubspot, woocommerce};
 
@@ -80,6 +83,9 @@ pub(crate) struct Instance {
     pub people: BTreeMap<u64, Person>,
     /// Ids that were merged away, and into whom.
     pub merged: BTreeMap<u64, u64>,
+    pub chats: Chats,
+    pub shop: Orders,
+    pub hooks: Hooks,
     pub calls: u64,
     next_id: u64,
     limiters: Vec<(&'static str, Limiter)>,
@@ -87,7 +93,8 @@ pub(crate) struct Instance {
 
 impl Instance {
     pub fn new(spec: InstanceSpec) -> Instance {
-        let first_id = match spec.vendor {
+        let vendor = spec.vendor;
+        let first_id = match vendor {
             Vendor::Chatway => 55_001,
             Vendor::Hubspot => 100_001,
             _ => 1,
@@ -96,12 +103,19 @@ impl Instance {
             spec,
             people: BTreeMap::new(),
             merged: BTreeMap::new(),
+            chats: match vendor {
+                Vendor::Chatway => Chats::new(90_001, 7_700_001),
+                _ => Chats::new(1, 9001),
+            },
+            shop: Orders::default(),
+            hooks: Hooks::default(),
             calls: 0,
             next_id: first_id,
             limiters: Vec::new(),
         };
         instance.next_id += instance.virtual_people();
         instance.limiters = instance.usual_limits();
+        instance.first_hooks();
         instance
     }
 
@@ -172,12 +186,21 @@ impl Instance {
             person.country = person.country.map(|code| hubspot::country_name(&code));
         }
         self.people.insert(id, person);
+        self.person_changed(id, "created");
         id.to_string()
+    }
+
+    /// Tells the webhooks of somebody.
+    fn person_changed(&mut self, id: u64, event: &str) {
+        if self.spec.vendor == Vendor::Woocommerce {
+            woocommerce::happened(self, "customer", id, event);
+        }
     }
 
     pub fn edit(&mut self, now: Millis, id: &str, field: &str, value: Option<&str>) {
         let splits = self.splits_names();
-        let Some(person) = id.parse().ok().and_then(|id| self.people.get_mut(&id)) else { return };
+        let Ok(id) = id.parse::<u64>() else { return };
+        let Some(person) = self.people.get_mut(&id) else { return };
         match field {
             "given" | "family" if !splits => {
                 let (given, family) = person.full_name.rsplit_once(' ').unwrap_or((&person.full_name, ""));
@@ -190,6 +213,7 @@ impl Instance {
             field => person.set(field, value),
         }
         person.updated_at = now;
+        self.person_changed(id, "updated");
     }
 
     pub fn delete(&mut self, now: Millis, id: &str) {
@@ -201,6 +225,8 @@ impl Instance {
             }
         } else {
             self.people.remove(&id);
+            self.chats.hand_over(id, None);
+            self.person_changed(id, "deleted");
         }
     }
 
@@ -216,6 +242,7 @@ impl Instance {
             person.updated_at = now;
         }
         self.merged.insert(gone, keep);
+        self.chats.hand_over(gone, Some(keep));
     }
 
     /// Somebody by id, a generated one included.
@@ -242,6 +269,7 @@ impl Instance {
         changes: Vec<(String, Option<String>)>,
         fate: &Fate,
     ) -> Person {
+        let event = if id.is_some() { "updated" } else { "created" };
         let id = id.unwrap_or_else(|| self.take_id());
         let mut sent =
             self.person(id).unwrap_or_else(|| Person { id: id.to_string(), created_at: now, ..Person::default() });
@@ -260,7 +288,100 @@ impl Instance {
         }
         (sent.updated_at, kept.updated_at) = (now, now);
         self.people.insert(id, kept.clone());
+        self.person_changed(id, event);
         if fate.drop_field.is_some() && fate.answer_lies { sent } else { kept }
+    }
+
+    // ---- chats -----------------------------------------------------------------------------------------------------
+
+    /// A customer begins a conversation. Nothing where the vendor has none.
+    pub fn open_chat(&mut self, now: Millis, person: &str, first: Option<&str>) -> String {
+        let Ok(person) = person.parse::<u64>() else { return String::new() };
+        let id = match self.spec.vendor {
+            Vendor::Chatway => self.chats.open(now, person).id,
+            _ => return String::new(),
+        };
+        let id = id.to_string();
+        if let Some(text) = first {
+            self.say(now, &id, Author::Customer, text);
+        }
+        id
+    }
+
+    /// Somebody writes into a conversation, without the API.
+    pub fn say(&mut self, now: Millis, chat: &str, author: Author, text: &str) -> String {
+        let Ok(chat) = chat.parse::<u64>() else { return String::new() };
+        let said = match self.spec.vendor {
+            Vendor::Chatway => chatway::say(self, now, chat, author, text),
+            _ => None,
+        };
+        said.map(|id| id.to_string()).unwrap_or_default()
+    }
+
+    /// Somebody of the staff closes or opens a conversation.
+    pub fn resolve_chat(&mut self, now: Millis, chat: &str, resolved: bool) {
+        let Ok(chat) = chat.parse::<u64>() else { return };
+        let status = if resolved { "resolved" } else { "open" };
+        if self.spec.vendor == Vendor::Chatway {
+            chatway::set_status(self, now, chat, status);
+        }
+    }
+
+    // ---- orders ----------------------------------------------------------------------------------------------------
+
+    /// A customer buys. Nothing where the vendor has no orders.
+    pub fn place_order(&mut self, now: Millis, order: &NewOrder) -> String {
+        if self.spec.vendor != Vendor::Woocommerce {
+            return String::new();
+        }
+        let id = self.shop.place(now, order);
+        woocommerce::happened(self, "order", id, "created");
+        woocommerce::happened(self, "order", id, "updated");
+        id.to_string()
+    }
+
+    /// Somebody of the shop sets an order's status.
+    pub fn set_order(&mut self, now: Millis, id: &str, status: &str) {
+        let Ok(id) = id.parse::<u64>() else { return };
+        woocommerce::set_status(self, now, id, status);
+    }
+
+    // ---- webhooks --------------------------------------------------------------------------------------------------
+
+    /// What the settings say is registered from the beginning; its greeting was sent before the beginning.
+    fn first_hooks(&mut self) {
+        let listed = self.setting("webhook_topics").map(str::to_owned);
+        let secret = self.setting("webhook_secret").map(str::to_owned);
+        if listed.is_none() && secret.is_none() {
+            return;
+        }
+        let topics: Vec<String> = listed
+            .unwrap_or_default()
+            .split(',')
+            .map(|topic| topic.trim().to_owned())
+            .filter(|topic| !topic.is_empty())
+            .collect();
+        let secret = secret.unwrap_or_default();
+        if self.spec.vendor == Vendor::Woocommerce {
+            woocommerce::first_hooks(self, topics, &secret);
+        }
+    }
+
+    /// Everything that waits to be told, told now.
+    pub fn take_hooks(&mut self, now: Millis) -> Vec<HookDelivery> {
+        let pending = std::mem::take(&mut self.hooks.pending);
+        let deliver = |pending| match self.spec.vendor {
+            Vendor::Woocommerce => woocommerce::deliver(self, now, &pending),
+            _ => None,
+        };
+        pending.into_iter().filter_map(deliver).collect()
+    }
+
+    /// What the receiver answered to a delivery.
+    pub fn hook_answered(&mut self, delivery: &HookDelivery, status: u16) {
+        if self.spec.vendor == Vendor::Woocommerce {
+            woocommerce::answered(self, delivery, status);
+        }
     }
 
     // ---- answering -------------------------------------------------------------------------------------------------

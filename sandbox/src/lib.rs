@@ -7,25 +7,33 @@
 //! segment of a path names the instance: `/chat/contacts` is `/contacts` of the instance called `chat`.
 
 mod answer;
+mod chats;
 mod chatway;
 mod chatwoot;
 mod crm;
 mod csv;
 mod faults;
+mod hooks;
 mod hubspot;
 mod instance;
 mod limit;
+mod orders;
 mod people;
 mod serve;
+#[cfg(test)]
+mod testing;
 mod time;
 mod woocommerce;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use chats::{Author, Chat, ChatMessage};
 pub use csv::{CsvError, read_people};
 pub use faults::{Faults, FaultsError};
+pub use hooks::HookDelivery;
 pub use instance::{InstanceSpec, Vendor};
+pub use orders::{NewOrder, Order};
 pub use people::{NewPerson, Person};
 pub use serve::serve;
 
@@ -94,6 +102,8 @@ struct World {
     instances: BTreeMap<String, Instance>,
     faults: Faults,
     seed: u64,
+    /// The latest time that anything happened at.
+    now: Millis,
     log: Vec<CallRecord>,
 }
 
@@ -104,7 +114,7 @@ impl Sandbox {
     /// Makes the systems, without people.
     pub fn new(options: Options) -> Sandbox {
         let instances = options.instances.into_iter().map(|spec| (spec.name.clone(), Instance::new(spec))).collect();
-        Sandbox(Mutex::new(World { instances, faults: options.faults, seed: options.seed, log: Vec::new() }))
+        Sandbox(Mutex::new(World { instances, faults: options.faults, seed: options.seed, ..World::default() }))
     }
 
     /// Answers one request that arrives at `now`.
@@ -124,39 +134,89 @@ impl Sandbox {
 
     /// Somebody new, as if typed in at the vendor. Returns the id.
     pub fn create(&self, now: Millis, instance: &str, person: &NewPerson) -> String {
-        self.world().instances.get_mut(instance).map(|at| at.add(now, person)).unwrap_or_default()
+        self.touch(now, instance, |at| at.add(now, person))
     }
 
     /// Somebody edits a field at the vendor: `given`, `family`, `full_name`, `email`, `phone`, `company`, `city`,
     /// `country`, `postcode`, `external_id` or `custom.KEY`.
     pub fn edit(&self, now: Millis, instance: &str, id: &str, field: &str, value: Option<&str>) {
-        if let Some(at) = self.world().instances.get_mut(instance) {
-            at.edit(now, id, field, value);
-        }
+        self.touch(now, instance, |at| at.edit(now, id, field, value));
     }
 
     /// Somebody deletes a person at the vendor.
     pub fn delete(&self, now: Millis, instance: &str, id: &str) {
-        if let Some(at) = self.world().instances.get_mut(instance) {
-            at.delete(now, id);
-        }
+        self.touch(now, instance, |at| at.delete(now, id));
     }
 
     /// Somebody merges `gone` into `keep` at the vendor.
     pub fn merge(&self, now: Millis, instance: &str, keep: &str, gone: &str) {
-        if let Some(at) = self.world().instances.get_mut(instance) {
-            at.merge(now, keep, gone);
-        }
+        self.touch(now, instance, |at| at.merge(now, keep, gone));
     }
 
     /// Puts generated people number `first` to `first + n - 1` into an instance; the same number is the same person
     /// everywhere.
     pub fn seed_people(&self, now: Millis, instance: &str, n: usize, first: usize) {
-        let mut world = self.world();
-        if let Some(at) = world.instances.get_mut(instance) {
+        self.touch(now, instance, |at| {
             for number in first..first + n {
                 at.add(now + (number - first) as Millis, &people::generated(number as u64));
             }
+        });
+    }
+
+    /// All conversations of an instance, by id.
+    pub fn chats(&self, instance: &str) -> Vec<Chat> {
+        self.world().instances.get(instance).map(|at| at.chats.list()).unwrap_or_default()
+    }
+
+    /// All messages of an instance, by id: what customers and staff see.
+    pub fn chat_messages(&self, instance: &str) -> Vec<ChatMessage> {
+        self.world().instances.get(instance).map(|at| at.chats.messages()).unwrap_or_default()
+    }
+
+    /// A customer begins a conversation, with a first message or without. Returns its id; empty where the vendor has no
+    /// conversations.
+    pub fn open_chat(&self, now: Millis, instance: &str, person: &str, first: Option<&str>) -> String {
+        self.touch(now, instance, |at| at.open_chat(now, person, first))
+    }
+
+    /// Somebody writes a public message, not through the API. Returns its id; empty when there is no such conversation.
+    pub fn say(&self, now: Millis, instance: &str, chat: &str, author: Author, text: &str) -> String {
+        self.touch(now, instance, |at| at.say(now, chat, author, text))
+    }
+
+    /// Somebody of the staff resolves a conversation or opens it again.
+    pub fn resolve_chat(&self, now: Millis, instance: &str, chat: &str, resolved: bool) {
+        self.touch(now, instance, |at| at.resolve_chat(now, chat, resolved));
+    }
+
+    /// A customer places an order, at the shop itself. Returns its id; empty where the vendor has no orders.
+    pub fn place_order(&self, now: Millis, instance: &str, order: &NewOrder) -> String {
+        self.touch(now, instance, |at| at.place_order(now, order))
+    }
+
+    /// Somebody of the shop sets an order's status; `trash` throws it away.
+    pub fn set_order(&self, now: Millis, instance: &str, id: &str, status: &str) {
+        self.touch(now, instance, |at| at.set_order(now, id, status));
+    }
+
+    /// All orders of an instance, by id; those in the trash too.
+    pub fn orders(&self, instance: &str) -> Vec<Order> {
+        self.world().instances.get(instance).map(|at| at.shop.list()).unwrap_or_default()
+    }
+
+    /// The webhook deliveries that are due since the last call, as the instances would send them at the latest time that
+    /// anything happened at. Whoever drives the sandbox posts them, or loses, doubles and reorders them.
+    pub fn take_hooks(&self) -> Vec<HookDelivery> {
+        let mut world = self.world();
+        let now = world.now;
+        world.instances.values_mut().flat_map(|at| at.take_hooks(now)).collect()
+    }
+
+    /// What the receiver of a delivery answered, 0 for nothing: vendors give up on a webhook that fails too often. Need not
+    /// be called.
+    pub fn hook_answered(&self, delivery: &HookDelivery, status: u16) {
+        if let Some(at) = self.world().instances.get_mut(&delivery.instance) {
+            at.hook_answered(delivery, status);
         }
     }
 
@@ -170,6 +230,13 @@ impl Sandbox {
         self.world().log.clear();
     }
 
+    /// Something happens at an instance; nothing does where there is no such instance.
+    fn touch<R: Default>(&self, now: Millis, instance: &str, act: impl FnOnce(&mut Instance) -> R) -> R {
+        let mut world = self.world();
+        world.now = world.now.max(now);
+        world.instances.get_mut(instance).map(act).unwrap_or_default()
+    }
+
     fn world(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,6 +244,7 @@ impl Sandbox {
 
 impl World {
     fn handle(&mut self, now: Millis, request: &http::Request<Vec<u8>>) -> Reply {
+        self.now = self.now.max(now);
         let path = request.uri().path().trim_start_matches('/');
         let (name, rest) = path.split_once('/').unwrap_or((path, ""));
         let Some(instance) = self.instances.get_mut(name) else {

@@ -1,6 +1,6 @@
 //! Times as vendors write them.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 
 use crate::Millis;
 
@@ -32,4 +32,11 @@ pub(crate) fn http_date(at: Millis) -> String {
 pub(crate) fn parse(text: &str) -> Option<Millis> {
     let from_iso = DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis());
     from_iso.or_else(|| text.parse().ok())
+}
+
+/// Milliseconds from a date and a time of day, with a zone or without; without one it is UTC.
+pub(crate) fn parse_naive(text: &str) -> Option<Millis> {
+    let zoned = DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp_millis());
+    let bare = || NaiveDateTime::parse_from_str(&text.replace(' ', "T"), "%Y-%m-%dT%H:%M:%S%.f").ok();
+    zoned.or_else(|| bare().map(|time| time.and_utc().timestamp_millis()))
 }
