@@ -9,3 +9,4 @@ pub mod engine;
 pub mod mutation;
 pub mod schedule;
 pub mod store;
+pub mod templates;

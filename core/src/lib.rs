@@ -7,6 +7,7 @@
 //!
 //! Nothing here does I/O, asks for the time, or knows a vendor.
 
+pub mod business;
 pub mod field;
 pub mod guard;
 pub mod identity;

@@ -43,6 +43,7 @@ pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Fa
             Err(error) => problems.push(error),
         }
     }
+    problems.extend(super::messages::problems(&config));
     if !problems.is_empty() {
         return Err(Failure::usage(problems.join("\n"), "correct these and check again"));
     }

@@ -10,6 +10,7 @@ mod connectors;
 mod demo;
 mod explain;
 mod init;
+mod messages;
 mod output;
 mod plan;
 mod revert;
@@ -62,7 +63,7 @@ enum Command {
     Demo(demo::Args),
     /// Write a commented configuration.
     Init(init::Args),
-    /// Check the configuration and mappings; --online asks the vendors too.
+    /// Check the configuration, mappings and message texts; --online asks the vendors too.
     Check(check::Args),
     /// What each connector can do, or test one.
     Connectors(connectors::Args),
@@ -78,6 +79,8 @@ enum Command {
     Explain(explain::Args),
     /// What waits for a person.
     Conflicts(conflicts::Args),
+    /// The texts that customers get, and how one looks.
+    Messages(messages::Args),
     /// Earlier runs.
     Runs(runs::Args),
     /// Plan to take a run back.
@@ -130,6 +133,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Status => status::run(&out, &config).await,
         Command::Explain(args) => explain::run(&out, &config, &args).await,
         Command::Conflicts(args) => conflicts::run(&out, &config, args).await,
+        Command::Messages(args) => messages::run(&out, &config, &args),
         Command::Runs(args) => runs::run(&out, &config, &args).await,
         Command::Revert(args) => revert::run(&out, &config, &args).await,
         Command::Sandbox(args) => sandbox::run(&out, args).await,

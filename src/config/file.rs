@@ -20,6 +20,8 @@ pub struct File {
     pub tenant: String,
     /// Folder with connectors of your own, one subfolder with a connector.toml each.
     pub connectors_dir: Option<PathBuf>,
+    /// Folder with mapping data of your own; its subfolder `messages` holds texts NAME.LANGUAGE.txt.
+    pub mappings_dir: Option<PathBuf>,
     /// The accounts, by the name you choose.
     #[serde(default)]
     pub connections: BTreeMap<String, ConnectionFile>,

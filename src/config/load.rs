@@ -164,7 +164,11 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
         let help = "write `sqlite://counterpart.db` or `postgres://user@host/database`";
         problems.at(&["store", "url"], "this is no address of a store", help);
     }
-    Some(Config { store: StoreConfig { url }, tenant: file.tenant, connections, syncs, connectors_dir })
+    let mappings_dir = file.mappings_dir.map(|dir| folder.join(dir));
+    if mappings_dir.as_ref().is_some_and(|dir| !dir.is_dir()) {
+        problems.at(&["mappings_dir"], "there is no such folder", "make it, or leave `mappings_dir` out");
+    }
+    Some(Config { store: StoreConfig { url }, tenant: file.tenant, connections, syncs, connectors_dir, mappings_dir })
 }
 
 fn connection_config(

@@ -17,6 +17,7 @@ use counterpart_core::merge::Policies;
 use secrecy::SecretString;
 
 use crate::store::StoreOptions;
+use crate::templates::Templates;
 
 pub use load::{ConfigError, schema};
 
@@ -108,6 +109,8 @@ pub struct Config {
     pub syncs: Vec<SyncConfig>,
     /// Folder with connectors of the operator's own, one subfolder each.
     pub connectors_dir: Option<PathBuf>,
+    /// Folder with the operator's own mapping data; message texts are in its subfolder `messages`.
+    pub mappings_dir: Option<PathBuf>,
 }
 
 impl Config {
@@ -120,6 +123,11 @@ impl Config {
     pub fn store_options(&self) -> StoreOptions {
         StoreOptions { url: self.store.url.clone(), tenant: self.tenant.clone() }
     }
+}
+
+/// The message templates: the shipped ones under those in `mappings_dir`. All mistakes come at once.
+pub fn load_templates(config: &Config) -> Result<Templates, Vec<Diagnostic>> {
+    Templates::load(config.mappings_dir.as_ref().map(|folder| folder.join("messages")).as_deref())
 }
 
 /// The mapping of a connection: its own file, else the shipped one, else the one beside the operator's connector.

@@ -42,6 +42,7 @@ pub async fn night(systems: &[(&str, Vendor)], people: usize, pairs: &[&[&str]])
         connections: systems.iter().map(|(name, vendor)| ((*name).to_owned(), connection(name, *vendor))).collect(),
         syncs: pairs.iter().enumerate().map(|(index, between)| sync(index, between)).collect(),
         connectors_dir: None,
+        mappings_dir: None,
     };
     let store = Store::open(&StoreOptions { url: config.store.url.clone(), tenant: "default".to_owned() })
         .await

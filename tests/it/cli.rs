@@ -305,3 +305,39 @@ fn help_completions_and_manual_are_there() {
     }
     assert_eq!(command(folder.path()).arg("nonsense").output().expect("the program starts").status.code(), Some(2));
 }
+
+#[test]
+fn messages_are_listed_previewed_and_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |arguments: &[&str]| {
+        let output = command(folder.path()).env("SANDBOX_TOKEN", TOKEN).args(arguments).output().expect("it starts");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), stderr(&output), output.status.code())
+    };
+    let (listed, _, code) = run(&["messages", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(code, Some(0));
+    assert_eq!(listed[3]["name"], "order-refunded");
+    assert_eq!(listed[3]["languages"], serde_json::json!(["de", "en", "es", "fr", "pt", "sv"]));
+
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+    write("event.json", r#"{"event": "order.paid", "order": {"number": "7", "total": "1234.5", "currency": "EUR"}}"#);
+    let (text, _, code) =
+        run(&["messages", "preview", "payment-received", "--event", "event.json", "--language", "de"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("Ihre Zahlung von 1.234,50\u{a0}€ für die Bestellung 7"), "{text}");
+    let (text, _, _) = run(&["messages", "preview", "shipped"]);
+    assert!(text.starts_with("Hi Anna,"), "{text}");
+    let (_, error, code) = run(&["messages", "preview", "shipped", "--event", "event.json"]);
+    assert!(code == Some(2) && error.contains("shipment.created"), "{error}");
+    assert_eq!(run(&["messages", "preview", "nothing"]).2, Some(2));
+
+    std::fs::create_dir_all(folder.path().join("own/messages")).expect("a folder");
+    write("counterpart.toml", "mappings_dir = \"own\"\n\n[store]\nurl = \"sqlite://counterpart.db\"\n");
+    write("own/messages/thanks.en.txt", "event = \"order.paid\"\n---\nThanks, {{ order.customr.name }}!\n");
+    let (_, error, code) = run(&["check"]);
+    assert_eq!(code, Some(2));
+    assert!(error.contains("own/messages/thanks.en.txt:3:18: there is no field `customr`"), "{error}");
+    write("own/messages/thanks.en.txt", "event = \"order.paid\"\n---\nThanks for {{ order.number }}!\n");
+    assert_eq!(run(&["check"]).2, Some(0));
+    assert_eq!(run(&["messages", "preview", "thanks"]).0, "Thanks for 1007!\n");
+}

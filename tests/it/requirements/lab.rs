@@ -65,6 +65,7 @@ impl Lab {
                 timezone: None,
             }],
             connectors_dir: None,
+            mappings_dir: None,
         };
         let options = StoreOptions { url: config.store.url.clone(), tenant: config.tenant.clone() };
         let store = Store::open(&options).await.expect("an embedded store opens");

@@ -357,6 +357,7 @@ fn config(plan: &WorldPlan) -> Config {
         connections,
         syncs,
         connectors_dir: None,
+        mappings_dir: None,
     }
 }
 
