@@ -205,8 +205,61 @@ pub struct Conversation {
     pub contact: Party,
     /// Where agents can look at it.
     pub url: Option<String>,
+    /// Through what the customer writes, in the vendor's words.
+    pub channel: Option<String>,
+    /// Whether it is closed.
+    pub resolved: bool,
+    /// The newest message, as far as the vendor shows one.
+    pub latest: Option<String>,
+    /// When it began, Unix milliseconds.
+    pub created_at: Option<i64>,
+    /// When it last changed, Unix milliseconds.
+    pub updated_at: Option<i64>,
     /// When it was resolved, Unix milliseconds.
     pub resolved_at: Option<i64>,
+}
+
+/// Who wrote a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Author {
+    /// The customer.
+    Customer,
+    /// Somebody of the team, or we in their name.
+    Agent,
+    /// The system itself.
+    #[default]
+    System,
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Message {
+    /// The vendor's id.
+    pub id: String,
+    /// Who wrote it.
+    pub author: Author,
+    /// For agents only: never to be shown to the customer.
+    pub private: bool,
+    /// What it says; none where it is an attachment alone.
+    pub text: Option<String>,
+    /// Our own mark on it, where the vendor keeps one.
+    pub mark: Option<String>,
+    /// What is attached, by address.
+    pub attachments: Vec<Attachment>,
+    /// When it was written, Unix milliseconds.
+    pub created_at: Option<i64>,
+}
+
+/// Something attached to a message, by reference.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attachment {
+    /// Where it is.
+    pub url: Option<String>,
+    /// Its file name.
+    pub name: Option<String>,
 }
 
 /// Makes an enum of names with dots, its text form and back.

@@ -1,0 +1,386 @@
+//! Reading files: where a vendor's record says what an order, a parcel, a ticket, a conversation or a message needs.
+//!
+//! One way only: business records are read here and changed by actions, so there is no inverse to promise. Reading never
+//! fails: what is missing or of another type is left out, and an unknown word of a table counts as the kind's first state.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use toml::Spanned;
+
+use crate::business::{Attachment, Conversation, Item, Message, Order, Shipment, Ticket};
+use crate::mapping::Diagnostic;
+use crate::path::RemotePath;
+
+/// How a value is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum As {
+    /// Texts, numbers and booleans, as text.
+    #[default]
+    Text,
+    /// A moment: ISO 8601 (UTC where no zone is said), or seconds or milliseconds since 1970.
+    Time,
+    /// A decimal amount without its sign.
+    Amount,
+    /// Whether there is anything: `true`, a text, a number other than 0.
+    Flag,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    format: Spanned<i64>,
+    kind: Spanned<String>,
+    connector: String,
+    fields: BTreeMap<Spanned<String>, Spanned<Entry>>,
+    #[serde(default)]
+    lists: BTreeMap<Spanned<String>, ListEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Path(String),
+    Full(FullEntry),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FullEntry {
+    from: OneOrMore,
+    #[serde(default)]
+    r#as: As,
+    #[serde(default)]
+    table: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListEntry {
+    from: Spanned<String>,
+    fields: BTreeMap<Spanned<String>, Spanned<Entry>>,
+}
+
+/// One value of the result.
+#[derive(Clone, Debug, PartialEq)]
+struct Line {
+    name: Vec<String>,
+    /// The first place that holds something counts.
+    from: Vec<RemotePath>,
+    how: As,
+    table: BTreeMap<String, String>,
+}
+
+/// A list of the result.
+#[derive(Clone, Debug, PartialEq)]
+struct List {
+    name: String,
+    from: RemotePath,
+    lines: Vec<Line>,
+}
+
+/// A loaded reading file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    kind: String,
+    connector: String,
+    lines: Vec<Line>,
+    lists: Vec<List>,
+}
+
+/// What a kind of record can say: every name with an empty value.
+fn blank(kind: &str) -> Option<Value> {
+    let blank = match kind {
+        "order" => json!(Order::default()),
+        "shipment" => json!(Shipment::default()),
+        "ticket" => json!(Ticket::default()),
+        "conversation" => json!(Conversation::default()),
+        "message" => json!(Message::default()),
+        _ => return None,
+    };
+    Some(blank)
+}
+
+fn blank_item(list: &str) -> Value {
+    match list {
+        "attachments" => json!(Attachment::default()),
+        _ => json!(Item::default()),
+    }
+}
+
+impl Document {
+    /// Loads a reading file; `file` names it in mistakes, all of which are told at once.
+    pub fn parse(source: &str, file: &str) -> Result<Document, Vec<Diagnostic>> {
+        let mut problems = Problems { source, file, found: Vec::new() };
+        let parsed: File = match toml::from_str(source) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                let help = "see the shipped files in mappings/ for the keys there are";
+                problems.add(error.span().unwrap_or(0..0), error.message(), help);
+                return Err(problems.found);
+            }
+        };
+        if *parsed.format.get_ref() != 1 {
+            problems.add(parsed.format.span(), "this program reads format 1", "write `format = 1`");
+        }
+        let Some(blank) = blank(parsed.kind.get_ref()) else {
+            let help = "use order, shipment, ticket, conversation or message";
+            problems.add(parsed.kind.span(), "there is no such kind", help);
+            return Err(problems.found);
+        };
+        let lines = problems.lines(parsed.fields, &blank);
+        let mut lists = Vec::new();
+        for (name, entry) in parsed.lists {
+            if !blank.get(name.get_ref()).is_some_and(Value::is_array) {
+                let known = names(&blank, Value::is_array);
+                problems.add(name.span(), format!("`{}` is no list here", name.get_ref()), format!("known: {known}"));
+                continue;
+            }
+            let span = entry.from.span();
+            match RemotePath::parse(entry.from.get_ref()) {
+                Ok(from) => {
+                    let lines = problems.lines(entry.fields, &blank_item(name.get_ref()));
+                    lists.push(List { name: name.into_inner(), from, lines });
+                }
+                Err(error) => problems.add(span, error.to_string(), "write the path to the list"),
+            }
+        }
+        if problems.found.is_empty() {
+            Ok(Document { kind: parsed.kind.into_inner(), connector: parsed.connector, lines, lists })
+        } else {
+            problems.found.sort_by_key(|problem| (problem.line, problem.column));
+            Err(problems.found)
+        }
+    }
+
+    /// The kind of record it reads.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The connector it is for.
+    pub fn connector(&self) -> &str {
+        &self.connector
+    }
+
+    /// Reads a vendor's record as `T`, which is the type of its kind.
+    pub fn read<T: DeserializeOwned + Default>(&self, id: &str, remote: &Value) -> T {
+        serde_json::from_value(self.value(id, remote)).unwrap_or_default()
+    }
+
+    /// The same as JSON, with every name of the kind that has a value.
+    pub fn value(&self, id: &str, remote: &Value) -> Value {
+        let mut out = object(&self.lines, remote);
+        for list in &self.lists {
+            let rows = list.from.get(remote).and_then(Value::as_array);
+            let rows = rows.into_iter().flatten().map(|row| Value::Object(object(&list.lines, row)));
+            out.insert(list.name.clone(), rows.collect());
+        }
+        out.insert("id".to_owned(), json!(id));
+        if matches!(self.kind.as_str(), "order" | "ticket") {
+            out.entry("number").or_insert_with(|| json!(id));
+        }
+        Value::Object(out)
+    }
+}
+
+fn object(lines: &[Line], remote: &Value) -> Map<String, Value> {
+    let mut out = Map::new();
+    for line in lines {
+        let Some(value) = line.from.iter().find_map(|from| line.read(from.get(remote)?)) else { continue };
+        let mut place = &mut out;
+        let Some((last, way)) = line.name.split_last() else { continue };
+        for step in way {
+            let inner = place.entry(step.clone()).or_insert_with(|| json!({}));
+            let Value::Object(object) = inner else { unreachable!("only objects are put on the way") };
+            place = object;
+        }
+        place.insert(last.clone(), value);
+    }
+    out
+}
+
+impl Line {
+    /// None where there is nothing to say.
+    fn read(&self, value: &Value) -> Option<Value> {
+        if self.how == As::Flag {
+            let there = match value {
+                Value::Null => false,
+                Value::Bool(flag) => *flag,
+                Value::Number(number) => number.as_f64() != Some(0.0),
+                Value::String(text) => !text.is_empty(),
+                Value::Array(items) => !items.is_empty(),
+                Value::Object(_) => true,
+            };
+            let word = if there { "true" } else { "false" };
+            return Some(self.table.get(word).map_or(json!(there), |word| typed(word)));
+        }
+        let text = match value {
+            Value::String(text) => text.trim().to_owned(),
+            Value::Number(number) => number.to_string(),
+            Value::Bool(flag) => flag.to_string(),
+            _ => return None,
+        };
+        if text.is_empty() {
+            return None;
+        }
+        if !self.table.is_empty() {
+            return self.table.get(&text).map(|word| typed(word));
+        }
+        match self.how {
+            As::Text | As::Flag => Some(json!(text)),
+            As::Time => moment(&text).map(|at| json!(at)),
+            As::Amount => {
+                let text = text.trim_start_matches('-');
+                crate::normalize::number(text).filter(|number| number != "0").map(|_| json!(text))
+            }
+        }
+    }
+}
+
+/// The words of a table that are no texts.
+fn typed(word: &str) -> Value {
+    match word {
+        "true" => json!(true),
+        "false" => json!(false),
+        word => json!(word),
+    }
+}
+
+/// Unix milliseconds of a moment as vendors write one.
+fn moment(text: &str) -> Option<i64> {
+    use chrono::{DateTime, NaiveDateTime};
+    if let Ok(number) = text.parse::<f64>() {
+        // Whatever is smaller would be before 1973 in milliseconds.
+        let millis = if number.abs() < 1e11 { number * 1000.0 } else { number };
+        return (millis > 0.0 && millis < 1e15).then_some(millis as i64);
+    }
+    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+        return Some(at.timestamp_millis());
+    }
+    let naive = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"];
+    let naive = naive.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
+    naive.map(|at| at.and_utc().timestamp_millis())
+}
+
+/// Names of a blank record whose value is of some type, for people.
+fn names(blank: &Value, is: fn(&Value) -> bool) -> String {
+    let members = blank.as_object().into_iter().flatten();
+    members.filter(|(_, value)| is(value)).map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+struct Problems<'a> {
+    source: &'a str,
+    file: &'a str,
+    found: Vec<Diagnostic>,
+}
+
+impl Problems<'_> {
+    fn add(&mut self, span: std::ops::Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        let before = &self.source[..span.start.min(self.source.len())];
+        self.found.push(Diagnostic {
+            file: self.file.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before.rsplit('\n').next().unwrap_or_default().chars().count() + 1,
+            message: message.into(),
+            help: help.into(),
+        });
+    }
+
+    fn lines(&mut self, entries: BTreeMap<Spanned<String>, Spanned<Entry>>, blank: &Value) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for (name, entry) in entries {
+            let pointer = format!("/{}", name.get_ref().replace('.', "/"));
+            if !blank.pointer(&pointer).is_some_and(|value| !value.is_object() && !value.is_array()) {
+                let known = names(blank, |value| !value.is_array());
+                let message = format!("there is no `{}` here", name.get_ref());
+                self.add(name.span(), message, format!("known are {known}, and their parts with a dot"));
+                continue;
+            }
+            let span = entry.span();
+            let (from, how, table) = match entry.into_inner() {
+                Entry::Path(path) => (vec![path], As::Text, BTreeMap::new()),
+                Entry::Full(FullEntry { from: OneOrMore::One(path), r#as, table }) => (vec![path], r#as, table),
+                Entry::Full(FullEntry { from: OneOrMore::More(paths), r#as, table }) => (paths, r#as, table),
+            };
+            let mut paths = Vec::new();
+            for path in from {
+                match RemotePath::parse(&path) {
+                    Ok(path) => paths.push(path),
+                    Err(error) => self.add(span.clone(), error.to_string(), "write a path such as `/billing/email`"),
+                }
+            }
+            let name = name.get_ref().split('.').map(str::to_owned).collect();
+            lines.push(Line { name, from: paths, how, table });
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::business::OrderStatus;
+
+    const SHOP: &str = r#"
+        format = 1
+        kind = "order"
+        connector = "shop"
+        [fields]
+        number = "/number"
+        status = { from = "/state", table = { done = "completed" } }
+        "customer.email" = { from = ["/email", "/billing/email"] }
+        placed_at = { from = "/at", as = "time" }
+        refunded_total = { from = "/back", as = "amount" }
+        [lists.items]
+        from = "/lines"
+        fields = { name = "/title", quantity = "/n" }
+    "#;
+
+    #[test]
+    fn a_record_is_read_and_what_is_odd_is_left_out() {
+        let document = Document::parse(SHOP, "shop.toml").expect("a sound file");
+        let remote = json!({
+            "number": 1007, "state": "done", "billing": { "email": "ann@example.test" }, "email": "",
+            "at": "2026-03-04T09:15:00", "back": "-3.50", "lines": [{ "title": "Cup", "n": 2 }, { "title": null }],
+        });
+        let order: Order = document.read("7", &remote);
+        assert_eq!((order.id.as_str(), order.number.as_str(), order.status), ("7", "1007", OrderStatus::Completed));
+        assert_eq!(order.customer.email.as_deref(), Some("ann@example.test"));
+        assert_eq!(order.placed_at, Some(1_772_615_700_000));
+        assert_eq!(order.refunded_total.as_deref(), Some("3.50"));
+        assert_eq!((order.items.len(), order.items[0].quantity.as_deref()), (2, Some("2")));
+        for odd in [json!(null), json!([]), json!("x"), json!({ "number": {}, "state": "new", "lines": 4, "at": "soon" })] {
+            let order: Order = document.read("8", &odd);
+            assert_eq!((order.number.as_str(), order.status, order.placed_at), ("8", OrderStatus::Created, None));
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_told_with_their_places() {
+        let source = SHOP.replace("number = \"/number\"", "numbr = \"/number\"").replace("\"/email\"", "\"email\"");
+        let problems = Document::parse(&source, "shop.toml").expect_err("two mistakes");
+        assert_eq!(problems.iter().map(|p| p.line).collect::<Vec<_>>(), [6, 8]);
+        assert!(problems[0].message.contains("numbr") && problems[0].help.contains("number"));
+    }
+
+    #[test]
+    fn moments_are_read_as_vendors_write_them() {
+        for text in ["1772615700", "1772615700.0", "1772615700000", "2026-03-04T09:15:00Z", "2026-03-04T10:15:00+01:00", "2026-03-04 09:15:00"] {
+            assert_eq!(moment(text), Some(1_772_615_700_000), "{text}");
+        }
+        for text in ["0", "soon", "-5", "1e300", "NaN"] {
+            assert_eq!(moment(text), None, "{text}");
+        }
+    }
+}
