@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::capabilities::{BudgetFacts, Capabilities};
+pub use super::hook::facts::HookFacts;
 use super::problems;
 pub use super::problems::ManifestProblem;
 
@@ -36,6 +37,8 @@ pub struct Manifest {
     pub errors: Vec<ErrorFacts>,
     /// The streams, `contact` for example.
     pub streams: BTreeMap<String, StreamFacts>,
+    /// The vendor's webhooks, when it has any that are of use.
+    pub hooks: Option<HookFacts>,
 }
 
 /// One way to authenticate.
@@ -327,6 +330,15 @@ impl Manifest {
     /// Reads and checks a manifest; all problems at once, each with its place.
     pub fn parse(source: &str, file: &str) -> Result<Manifest, Vec<ManifestProblem>> {
         problems::parse(source, file)
+    }
+
+    /// Whether a connection must carry this setting: it has no default, and if it is a secret, the first way to
+    /// authenticate needs it.
+    pub fn requires(&self, setting: &str) -> bool {
+        self.settings.get(setting).is_some_and(|facts| match facts.secret {
+            true => self.auth.first().is_some_and(|auth| auth.secrets.iter().any(|name| name == setting)),
+            false => facts.default.is_none(),
+        })
     }
 
     /// The facts of a stream.

@@ -12,6 +12,7 @@ pub mod connection;
 pub mod connector;
 pub mod error;
 pub mod gate;
+pub mod hook;
 pub mod http;
 pub mod live;
 pub mod manifest;
