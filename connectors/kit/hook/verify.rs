@@ -189,3 +189,19 @@ fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
     let (pairs, []) = digits.as_chunks::<2>() else { return None };
     pairs.iter().map(|[high, low]| Some(value(*high)? << 4 | value(*low)?)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    /// Timing cannot be tested on a shared machine, so the source is: what is secret is compared by `verify_slice` and
+    /// `ct_eq` only.
+    #[test]
+    fn secrets_are_compared_in_constant_time() {
+        let source = include_str!("verify.rs").split("#[cfg(test)]").next().unwrap();
+        assert_eq!(source.matches("verify_slice(").count(), 1);
+        assert_eq!(source.matches(".ct_eq(").count(), 1);
+        let compared = |line: &&str| line.contains("==") || line.contains("!=") || line.contains("eq_ignore");
+        for line in source.lines().filter(compared) {
+            assert!(line.contains("VerifyKind::") || line.contains("scheme"), "{line}");
+        }
+    }
+}
