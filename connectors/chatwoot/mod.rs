@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::kit::connector::{Act, Acted, CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
+use crate::kit::act::{Act, Acted};
+use crate::kit::connector::{CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
 use crate::kit::error::{ConnectorError, ErrorKind};
 use crate::kit::gate::Purpose;
 use crate::kit::http::Ask;

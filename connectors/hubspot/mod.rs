@@ -7,9 +7,10 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::kit::act::{Act, Acted};
 use crate::kit::clock::Millis;
 use crate::kit::connector::{
-    Act, Acted, CheckReport, Connector, Cx, MatchKey, Page, PullMode, PullRequest, Push, RemoteRecord, Written,
+    CheckReport, Connector, Cx, MatchKey, Page, PullMode, PullRequest, Push, RemoteRecord, Written,
 };
 use crate::kit::error::ConnectorError;
 use crate::kit::gate::Purpose;

@@ -9,11 +9,13 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 use url::Url;
 
+use super::act::{Act, Acted};
 use super::auth::Auth;
-use super::clock::Clock;
-use super::connector::{Act, Acted, CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
+use super::clock::{Clock, Millis};
+use super::connector::{CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
 use super::error::ConnectorError;
 use super::gate::{Gate, Lane};
+use super::hook::{Delivery, HookRefusal, Hooks, Intake, RefusalKind};
 use super::http::Http;
 use super::manifest::{BudgetFacts, Capabilities, Manifest, ManifestProblem};
 use super::redact::Redactor;
@@ -62,6 +64,7 @@ pub struct Connection {
     budgets: Vec<BudgetFacts>,
     settings: Arc<Settings>,
     http: Arc<Http>,
+    hooks: Option<Arc<Hooks>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -82,6 +85,7 @@ impl Connection {
         let auth = manifest.auth.iter().find(|auth| auth.kind.word() == chosen);
         let auth = auth.ok_or_else(|| fail(vec![format!("no way to authenticate is called `{chosen}`")]))?;
         let auth = Auth::new(auth, &spec.secrets).map_err(|problem| fail(vec![problem]))?;
+        let hooks = manifest.hooks.as_ref().map(|facts| Hooks::open(facts, &spec.secrets)).transpose().map_err(fail)?;
         let budgets = manifest.budgets_with(&settings);
         let http = Arc::new(Http {
             connection: spec.name.clone(),
@@ -98,7 +102,8 @@ impl Connection {
         let capabilities = manifest.capabilities_of("contact", &settings).unwrap_or_default();
         let account = account(&http);
         let connector = crate::connector(manifest);
-        Ok(Connection { name: spec.name, account, connector, capabilities, budgets, settings, http, clock })
+        let hooks = hooks.map(Arc::new);
+        Ok(Connection { name: spec.name, account, connector, capabilities, budgets, settings, http, hooks, clock })
     }
 
     /// Name the operator chose.
@@ -170,6 +175,21 @@ impl Connection {
     /// Does something in a conversation, once.
     pub async fn act(&self, lane: Lane, act: Act<'_>) -> Result<Acted, ConnectorError> {
         self.connector.act(&self.cx(lane), act).await
+    }
+
+    /// Whether webhooks can be taken: the connector knows some, and there is a secret to verify them with.
+    pub fn takes_hooks(&self) -> bool {
+        self.hooks.as_ref().is_some_and(|hooks| hooks.configured())
+    }
+
+    /// Verifies a webhook over its raw bytes and reads which records it says have changed. Pure: it does not wait, send
+    /// or remember; a delivery that comes twice is read twice. `now` is what its time of signing is compared with.
+    pub fn hook(&self, delivery: &Delivery<'_>, now: Millis) -> Result<Intake, HookRefusal> {
+        let Some(hooks) = &self.hooks else {
+            let message = format!("the connector {} takes no webhooks", self.manifest().name);
+            return Err(HookRefusal::new(RefusalKind::Unsupported, message));
+        };
+        hooks.take(delivery, now, &self.http.redactor)
     }
 
     fn cx(&self, lane: Lane) -> Cx {

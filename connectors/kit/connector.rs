@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::act::{Act, Acted};
 use super::clock::{Clock, Millis};
 use super::error::ConnectorError;
 use super::gate::Lane;
 use super::http::Http;
-use super::manifest::{ActKind, Manifest};
+use super::manifest::Manifest;
 use super::settings::Settings;
 
 /// One vendor object as it was read.
@@ -50,26 +51,6 @@ pub struct PullRequest<'a> {
     pub cursor: Option<&'a str>,
     /// The vendor's id of the record that the stream hangs on: a conversation's, for its messages.
     pub parent: Option<&'a str>,
-}
-
-/// Something to be done in a conversation.
-#[derive(Clone, Copy, Debug)]
-pub struct Act<'a> {
-    /// What.
-    pub kind: ActKind,
-    /// The vendor's id of the conversation.
-    pub conversation: &'a str,
-    /// The message, for those that write one.
-    pub text: &'a str,
-    /// Our mark on the message, where the vendor keeps one: the same for every attempt.
-    pub mark: &'a str,
-}
-
-/// What an act led to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Acted {
-    /// The vendor's id of the message that was written.
-    pub message: Option<String>,
 }
 
 /// One page of a stream.

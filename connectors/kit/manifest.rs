@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::act::{ActFacts, ActKind};
 pub use super::capabilities::{BudgetFacts, Capabilities};
+pub use super::hook::facts::HookFacts;
 use super::problems;
 pub use super::problems::ManifestProblem;
 
@@ -39,36 +41,8 @@ pub struct Manifest {
     /// What can be done in a conversation.
     #[serde(default)]
     pub actions: BTreeMap<ActKind, ActFacts>,
-}
-
-/// Something that can be done in a conversation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ActKind {
-    /// Writes to the customer.
-    Send,
-    /// Writes for agents only.
-    Note,
-    /// Closes it.
-    Resolve,
-    /// Opens it again.
-    Reopen,
-}
-
-/// One call in a conversation.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ActFacts {
-    /// `POST /messages`; the path knows `{conversation}`.
-    pub call: String,
-    /// The body; its texts know `{conversation}`, `{text}` and `{mark}`, our own mark on a message.
-    #[serde(default)]
-    pub body: serde_json::Map<String, serde_json::Value>,
-    /// Where the answer says the new message's id.
-    pub answer_id: Option<String>,
-    /// What else happens at the vendor, a sentence each.
-    #[serde(default)]
-    pub effects: Vec<String>,
+    /// The vendor's webhooks, when it has any that are of use.
+    pub hooks: Option<HookFacts>,
 }
 
 /// One way to authenticate.
@@ -364,21 +338,18 @@ impl Manifest {
         problems::parse(source, file)
     }
 
+    /// Whether a connection must carry this setting: it has no default, and if it is a secret, the first way to
+    /// authenticate needs it.
+    pub fn requires(&self, setting: &str) -> bool {
+        self.settings.get(setting).is_some_and(|facts| match facts.secret {
+            true => self.auth.first().is_some_and(|auth| auth.secrets.iter().any(|name| name == setting)),
+            false => facts.default.is_none(),
+        })
+    }
+
     /// The facts of a stream.
     pub fn stream(&self, name: &str) -> Option<&StreamFacts> {
         self.streams.get(name)
-    }
-}
-
-impl ActKind {
-    /// The word the manifest uses.
-    pub fn word(self) -> &'static str {
-        match self {
-            ActKind::Send => "send",
-            ActKind::Note => "note",
-            ActKind::Resolve => "resolve",
-            ActKind::Reopen => "reopen",
-        }
     }
 }
 

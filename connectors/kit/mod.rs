@@ -3,6 +3,7 @@
 //! Facts about a vendor are data ([`manifest`]); the built-in [`rest`] connector runs from them alone. A vendor
 //! that needs a branch gets Rust code that wraps it and shares the same [`http`] client, budget and recordings.
 
+pub mod act;
 mod answer;
 mod auth;
 pub mod capabilities;
@@ -12,6 +13,7 @@ pub mod connection;
 pub mod connector;
 pub mod error;
 pub mod gate;
+pub mod hook;
 pub mod http;
 pub mod live;
 pub mod manifest;

@@ -8,8 +8,9 @@ use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
+use super::act::{Act, Acted};
 use super::connector::{
-    Act, Acted, CheckReport, Connector, Cx, MatchKey, Page, PullMode, PullRequest, Push, RemoteRecord, Written,
+    CheckReport, Connector, Cx, MatchKey, Page, PullMode, PullRequest, Push, RemoteRecord, Written,
 };
 use super::error::{ConnectorError, ErrorKind};
 use super::gate::Purpose;

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::act::ActFacts;
+use super::hook::facts::{HookFacts, SignedPart, TopicFacts, VerifyFacts, VerifyKind};
 use super::manifest::{
-    ActFacts, ActionFacts, AuthFacts, AuthKind, ListFacts, Manifest, Number, PageKind, SettingFacts, SettingType, StreamFacts,
+    ActionFacts, AuthFacts, AuthKind, ListFacts, Manifest, Number, PageKind, SettingFacts, SettingType, StreamFacts,
 };
 use super::problems::duration_ms;
 use super::settings::{self, KIT_SETTINGS, Piece};
@@ -30,6 +32,8 @@ const RESERVED: [&str; 17] = [
 ];
 const SINCE: [&str; 3] = ["since", "since_seconds", "since_ms"];
 const ORDERS: [&str; 3] = ["newest_first", "oldest_first", "unknown"];
+/// Streams a topic may name although the connector does not read them (yet).
+const KINDS: [&str; 7] = ["contact", "conversation", "message", "order", "shipment", "ticket", "agent"];
 const KEYS: [&str; 3] = ["email", "phone", "external"];
 
 /// One thing wrong, at a path of keys.
@@ -52,6 +56,9 @@ pub(crate) fn problems(manifest: &Manifest) -> Vec<Found> {
     }
     for (kind, facts) in &manifest.actions {
         check.act(&["actions", kind.word()], facts);
+    }
+    if let Some(facts) = &manifest.hooks {
+        check.hooks(facts);
     }
     check.found
 }
@@ -97,14 +104,18 @@ impl Check<'_> {
                 );
             }
             for name in &auth.secrets {
-                if !self.manifest.settings.get(name).is_some_and(|facts| facts.secret) {
-                    let help = format!("add [settings.{name}] with secret = true");
-                    self.say(&["auth", &at, "secrets"], format!("`{name}` is not a secret setting"), help);
-                }
+                self.secret(&["auth", &at, "secrets"], name);
             }
             for name in auth.names.iter().filter(|_| auth.kind == AuthKind::Header) {
                 self.header(&["auth", &at, "names"], name);
             }
+        }
+    }
+
+    fn secret(&mut self, path: &[&str], name: &str) {
+        if !self.manifest.settings.get(name).is_some_and(|facts| facts.secret) {
+            let help = format!("add [settings.{name}] with secret = true");
+            self.say(path, format!("`{name}` is not a secret setting"), help);
         }
     }
 
@@ -286,6 +297,89 @@ impl Check<'_> {
         }
     }
 
+    fn hooks(&mut self, hooks: &HookFacts) {
+        if hooks.verify.is_empty() {
+            self.say(&["hooks"], "there is no way to verify a delivery", "add [[hooks.verify]]");
+        }
+        for (at, verify) in hooks.verify.iter().enumerate() {
+            self.verify(&at.to_string(), verify);
+        }
+        let places = [
+            ("topic", &hooks.topic),
+            ("delivery_id", &hooks.delivery_id),
+            ("event_id", &hooks.event_id),
+            ("occurred_at", &hooks.occurred_at),
+        ];
+        for (key, place) in places {
+            if let Some(place) = place {
+                self.place(&["hooks", key], place);
+            }
+        }
+        self.place(&["hooks", "id"], &hooks.id);
+        if let Some(place) = &hooks.events {
+            self.pointer(&["hooks", "events"], place);
+        }
+        if hooks.ping.as_ref().is_some_and(String::is_empty) {
+            self.say(&["hooks", "ping"], "a ping has a field with a name", "leave `ping` out if there are none");
+        }
+        match (&hooks.topic, hooks.topics.len()) {
+            (Some(_), 1..) | (None, 1) => {}
+            (Some(_), _) => self.say(&["hooks", "topics"], "there is no topic", "list at least one"),
+            (None, _) => self.say(
+                &["hooks", "topics"],
+                "without `topic` there is exactly one topic",
+                "say where a delivery names its topic, or list one",
+            ),
+        }
+        for (name, facts) in &hooks.topics {
+            self.topic(name, facts);
+        }
+    }
+
+    fn verify(&mut self, at: &str, verify: &VerifyFacts) {
+        let path = |key: &'static str| ["hooks", "verify", at, key];
+        if let Some(message) = verify_shape(verify) {
+            self.say(&["hooks", "verify", at], message, "");
+        }
+        for name in &verify.secrets {
+            self.secret(&path("secrets"), name);
+        }
+        for (key, name) in [("header", &verify.header), ("timestamp", &verify.timestamp)] {
+            if let Some(name) = name {
+                self.header(&path(key), name);
+            }
+        }
+        if duration_ms(&verify.tolerance).is_none() {
+            self.say(&path("tolerance"), format!("`{}` is no length of time", verify.tolerance), "write 300s or 5m");
+        }
+        // What is not signed can be changed on the way, and a time that is not signed can be renewed.
+        if !verify.signed.contains(&SignedPart::Body) {
+            self.say(&path("signed"), "the body is not signed", "without it a signature proves nothing");
+        }
+        if verify.signed.contains(&SignedPart::Timestamp) != verify.timestamp.is_some() {
+            self.say(
+                &path("timestamp"),
+                "the time of signing has a header, and is signed",
+                "write both `timestamp` and \"timestamp\" in `signed`, or neither",
+            );
+        }
+    }
+
+    fn topic(&mut self, name: &str, facts: &TopicFacts) {
+        let path = |key: &'static str| ["hooks", "topics", name, key];
+        if !self.manifest.streams.contains_key(&facts.stream) && !KINDS.contains(&facts.stream.as_str()) {
+            self.say(&path("stream"), format!("there is no stream `{}`", facts.stream), KINDS.join(", "));
+        }
+        for (key, place) in [("id", &facts.id), ("parent", &facts.parent)] {
+            if let Some(place) = place {
+                self.place(&path(key), place);
+            }
+        }
+        if let Some(place) = &facts.changed {
+            self.pointer(&path("changed"), place);
+        }
+    }
+
     /// `GET /contacts/{id}`.
     fn call(&mut self, path: &[&str], call: &str, extra: &[&str], needs_id: bool) {
         let (method, target) = call.split_once(' ').unwrap_or_default();
@@ -366,6 +460,22 @@ fn auth_shape(auth: &AuthFacts) -> Option<&'static str> {
         (AuthKind::Bearer, ..) => Some("`bearer` needs one secret and no names"),
         (AuthKind::Basic, ..) => Some("`basic` needs user and password in secrets, and no names"),
         (AuthKind::Query, ..) => Some("`query` needs as many names as secrets"),
+    }
+}
+
+fn verify_shape(verify: &VerifyFacts) -> Option<&'static str> {
+    let signs = verify.kind.signs();
+    if signs != verify.header.is_some() || signs != verify.encoding.is_some() {
+        return Some("a signature needs `header` and `encoding`, and nothing else does");
+    }
+    if !signs && (!verify.prefix.is_empty() || verify.timestamp.is_some()) {
+        return Some("`prefix` and `timestamp` belong to a signature");
+    }
+    match (verify.kind, verify.secrets.len()) {
+        (VerifyKind::Basic, 2) => None,
+        (VerifyKind::Basic, _) => Some("`basic` needs user and password in secrets"),
+        (_, 0) => Some("`secrets` is empty"),
+        _ => None,
     }
 }
 

@@ -40,28 +40,23 @@ struct File {
     lists: BTreeMap<Spanned<String>, ListEntry>,
 }
 
+/// A path; a path with how it is read; or several of those, of which the first that says something counts.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Entry {
     Path(String),
     Full(FullEntry),
+    Several(Vec<FullEntry>),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FullEntry {
-    from: OneOrMore,
+    from: String,
     #[serde(default)]
     r#as: As,
     #[serde(default)]
     table: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(String),
-    More(Vec<String>),
 }
 
 #[derive(Deserialize)]
@@ -75,8 +70,13 @@ struct ListEntry {
 #[derive(Clone, Debug, PartialEq)]
 struct Line {
     name: Vec<String>,
-    /// The first place that holds something counts.
-    from: Vec<RemotePath>,
+    /// The first that says something counts.
+    sources: Vec<Source>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Source {
+    from: RemotePath,
     how: As,
     table: BTreeMap<String, String>,
 }
@@ -197,7 +197,9 @@ impl Document {
 fn object(lines: &[Line], remote: &Value) -> Map<String, Value> {
     let mut out = Map::new();
     for line in lines {
-        let Some(value) = line.from.iter().find_map(|from| line.read(from.get(remote)?)) else { continue };
+        let Some(value) = line.sources.iter().find_map(|source| source.read(source.from.get(remote)?)) else {
+            continue;
+        };
         let mut place = &mut out;
         let Some((last, way)) = line.name.split_last() else { continue };
         for step in way {
@@ -210,7 +212,7 @@ fn object(lines: &[Line], remote: &Value) -> Map<String, Value> {
     out
 }
 
-impl Line {
+impl Source {
     /// None where there is nothing to say.
     fn read(&self, value: &Value) -> Option<Value> {
         if self.how == As::Flag {
@@ -223,7 +225,11 @@ impl Line {
                 Value::Object(_) => true,
             };
             let word = if there { "true" } else { "false" };
-            return Some(self.table.get(word).map_or(json!(there), |word| typed(word)));
+            return if self.table.is_empty() {
+                Some(json!(there))
+            } else {
+                self.table.get(word).map(|word| typed(word))
+            };
         }
         let text = match value {
             Value::String(text) => text.trim().to_owned(),
@@ -308,20 +314,21 @@ impl Problems<'_> {
                 continue;
             }
             let span = entry.span();
-            let (from, how, table) = match entry.into_inner() {
-                Entry::Path(path) => (vec![path], As::Text, BTreeMap::new()),
-                Entry::Full(FullEntry { from: OneOrMore::One(path), r#as, table }) => (vec![path], r#as, table),
-                Entry::Full(FullEntry { from: OneOrMore::More(paths), r#as, table }) => (paths, r#as, table),
+            let plain = |from| FullEntry { from, r#as: As::Text, table: BTreeMap::new() };
+            let entries = match entry.into_inner() {
+                Entry::Path(path) => vec![plain(path)],
+                Entry::Full(entry) => vec![entry],
+                Entry::Several(entries) => entries,
             };
-            let mut paths = Vec::new();
-            for path in from {
-                match RemotePath::parse(&path) {
-                    Ok(path) => paths.push(path),
+            let mut sources = Vec::new();
+            for FullEntry { from, r#as: how, table } in entries {
+                match RemotePath::parse(&from) {
+                    Ok(from) => sources.push(Source { from, how, table }),
                     Err(error) => self.add(span.clone(), error.to_string(), "write a path such as `/billing/email`"),
                 }
             }
             let name = name.get_ref().split('.').map(str::to_owned).collect();
-            lines.push(Line { name, from: paths, how, table });
+            lines.push(Line { name, sources });
         }
         lines
     }
@@ -339,7 +346,7 @@ mod tests {
         [fields]
         number = "/number"
         status = { from = "/state", table = { done = "completed" } }
-        "customer.email" = { from = ["/email", "/billing/email"] }
+        "customer.email" = [{ from = "/email" }, { from = "/billing/email" }]
         placed_at = { from = "/at", as = "time" }
         refunded_total = { from = "/back", as = "amount" }
         [lists.items]
@@ -360,7 +367,9 @@ mod tests {
         assert_eq!(order.placed_at, Some(1_772_615_700_000));
         assert_eq!(order.refunded_total.as_deref(), Some("3.50"));
         assert_eq!((order.items.len(), order.items[0].quantity.as_deref()), (2, Some("2")));
-        for odd in [json!(null), json!([]), json!("x"), json!({ "number": {}, "state": "new", "lines": 4, "at": "soon" })] {
+        for odd in
+            [json!(null), json!([]), json!("x"), json!({ "number": {}, "state": "new", "lines": 4, "at": "soon" })]
+        {
             let order: Order = document.read("8", &odd);
             assert_eq!((order.number.as_str(), order.status, order.placed_at), ("8", OrderStatus::Created, None));
         }
@@ -376,7 +385,14 @@ mod tests {
 
     #[test]
     fn moments_are_read_as_vendors_write_them() {
-        for text in ["1772615700", "1772615700.0", "1772615700000", "2026-03-04T09:15:00Z", "2026-03-04T10:15:00+01:00", "2026-03-04 09:15:00"] {
+        for text in [
+            "1772615700",
+            "1772615700.0",
+            "1772615700000",
+            "2026-03-04T09:15:00Z",
+            "2026-03-04T10:15:00+01:00",
+            "2026-03-04 09:15:00",
+        ] {
             assert_eq!(moment(text), Some(1_772_615_700_000), "{text}");
         }
         for text in ["0", "soon", "-5", "1e300", "NaN"] {

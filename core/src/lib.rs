@@ -8,6 +8,8 @@
 //! Nothing here does I/O, asks for the time, or knows a vendor.
 
 pub mod business;
+pub mod document;
+pub mod event;
 pub mod field;
 pub mod guard;
 pub mod identity;
@@ -17,6 +19,7 @@ pub mod normalize;
 pub mod path;
 pub mod plan;
 
+pub use document::Document;
 pub use field::{FieldKind, FieldName, Fields, PersonName, Slot, Value, agree};
 pub use identity::Evidence;
 pub use mapping::{Diagnostic, Mapping};

@@ -71,7 +71,8 @@ fn document(store: &str, accounts: &[(String, Manifest)]) -> String {
         for (key, setting) in &manifest.settings {
             let variable = format!("{}_{}", name.to_uppercase(), key.to_uppercase());
             let line = match (&setting.default, setting.secret) {
-                (_, true) => format!("{key} = {{ env = \"{variable}\" }}"),
+                (_, true) if manifest.requires(key) => format!("{key} = {{ env = \"{variable}\" }}"),
+                (_, true) => format!("# {key} = {{ env = \"{variable}\" }}"),
                 (None, false) => format!("{key} = \"\"   # required"),
                 (Some(default), false) => format!("# {key} = {default}"),
             };

@@ -359,7 +359,10 @@ async fn read_page(
     mode: PullMode,
     cursor: Option<String>,
 ) -> Result<Sheet, ConnectorError> {
-    let page = wired.connection.pull(lane, PullRequest { stream: STREAM, mode, cursor: cursor.as_deref(), parent: None }).await?;
+    let page = wired
+        .connection
+        .pull(lane, PullRequest { stream: STREAM, mode, cursor: cursor.as_deref(), parent: None })
+        .await?;
     let mut sheet = Sheet {
         newest: page.records.iter().filter_map(|record| record.updated_at).max(),
         clock_offset: page.server_time.map(|server| server - clock.now()),

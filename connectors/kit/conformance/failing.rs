@@ -134,7 +134,8 @@ async fn circles(lab: &Lab) -> Test {
     let connection = scripted(lab, &script)?;
     let mut cursor: Option<String> = None;
     for _ in 0..20 {
-        let request = PullRequest { stream: &lab.target.stream, mode: PullMode::Full, cursor: cursor.as_deref(), parent: None };
+        let request =
+            PullRequest { stream: &lab.target.stream, mode: PullMode::Full, cursor: cursor.as_deref(), parent: None };
         match connection.pull(Lane::Audit, request).await {
             Err(error) if error.kind == ErrorKind::Contract => return Ok(()),
             Err(error) => return Err(error.into()),

@@ -1,7 +1,9 @@
 //! The kit and the vendors' connectors, from outside.
 
+mod captured;
 mod fake_crm;
 mod fixtures;
+mod hooks;
 mod leaks;
 mod live;
 mod manifests;

@@ -1,0 +1,178 @@
+//! What happened in the life of an order, a parcel, a ticket or a conversation, seen from what it looks like now.
+//!
+//! A vendor's webhook is a hint and its body may be old, so events are derived from the record as it was read, compared
+//! with the events that are known of it. Each has a name of its own (`kind` and `nth`): an order that passes the same
+//! state twice, or is told of five times, has one `order.paid`; three parcels have three `shipment.created`.
+
+use crate::business::{EventKind, Order, OrderStatus, Shipment, ShipmentStatus, Subject, Ticket, TicketStatus};
+
+/// One event in the life of a record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Happened {
+    /// What.
+    pub kind: EventKind,
+    /// Which of several of that kind; empty where there is one at most.
+    pub nth: String,
+    /// When, Unix milliseconds, where the record says so.
+    pub at: Option<i64>,
+}
+
+/// What happened to `subject` that is not among `known` (kind and `nth`, in the order in which they happened), oldest
+/// first.
+pub fn happened(subject: &Subject, known: &[(EventKind, String)]) -> Vec<Happened> {
+    let found = match subject {
+        Subject::Order(order) => of_order(order),
+        Subject::Shipment(shipment) => of_shipment(shipment),
+        Subject::Ticket(ticket) => of_ticket(ticket, known),
+        Subject::Conversation(conversation) => {
+            let times = count(known, EventKind::ConversationResolved);
+            // Without an event for opening again, a conversation is resolved once for every time it says of.
+            let nth = conversation.resolved_at.map_or_else(|| "1".to_owned(), |at| at.to_string());
+            match conversation.resolved && (times == 0 || conversation.resolved_at.is_some()) {
+                true => vec![one(EventKind::ConversationResolved, nth, conversation.resolved_at)],
+                false => Vec::new(),
+            }
+        }
+    };
+    found
+        .into_iter()
+        .filter(|event| !known.iter().any(|(kind, nth)| (*kind, nth) == (event.kind, &event.nth)))
+        .collect()
+}
+
+/// When the record itself began, where it says so.
+pub fn began(subject: &Subject) -> Option<i64> {
+    match subject {
+        Subject::Order(order) => order.placed_at,
+        Subject::Shipment(shipment) => shipment.shipped_at,
+        Subject::Ticket(ticket) => ticket.created_at,
+        Subject::Conversation(conversation) => conversation.created_at,
+    }
+}
+
+fn one(kind: EventKind, nth: impl Into<String>, at: Option<i64>) -> Happened {
+    Happened { kind, nth: nth.into(), at }
+}
+
+fn count(known: &[(EventKind, String)], kind: EventKind) -> usize {
+    known.iter().filter(|(other, _)| *other == kind).count()
+}
+
+fn of_order(order: &Order) -> Vec<Happened> {
+    let mut found = vec![one(EventKind::OrderCreated, "", order.placed_at)];
+    let completed = order.completed_at.is_some() || order.status == OrderStatus::Completed;
+    if order.paid_at.is_some() || completed || order.status == OrderStatus::Paid {
+        found.push(one(EventKind::OrderPaid, "", order.paid_at));
+    }
+    if completed {
+        found.push(one(EventKind::OrderCompleted, "", order.completed_at));
+    }
+    if order.status == OrderStatus::Cancelled {
+        found.push(one(EventKind::OrderCancelled, "", order.updated_at));
+    }
+    if order.status == OrderStatus::Refunded || order.refunded_total.is_some() {
+        // A second partial refund is another event; the whole of it has no amount of its own.
+        let nth = order.refunded_total.clone().filter(|_| order.status != OrderStatus::Refunded).unwrap_or_default();
+        found.push(one(EventKind::OrderRefunded, nth, order.updated_at));
+    }
+    found
+}
+
+fn of_shipment(shipment: &Shipment) -> Vec<Happened> {
+    if shipment.status == ShipmentStatus::Cancelled {
+        return Vec::new();
+    }
+    let mut found = vec![one(EventKind::ShipmentCreated, "", shipment.shipped_at)];
+    if let Some(number) = &shipment.tracking_number {
+        found.push(one(EventKind::ShipmentUpdated, number.clone(), None));
+    }
+    if shipment.status == ShipmentStatus::Delivered || shipment.delivered_at.is_some() {
+        found.push(one(EventKind::ShipmentDelivered, "", shipment.delivered_at));
+    }
+    found
+}
+
+/// Closing and opening again take turns, as often as they happen.
+fn of_ticket(ticket: &Ticket, known: &[(EventKind, String)]) -> Vec<Happened> {
+    let mut found = vec![one(EventKind::TicketCreated, "", ticket.created_at)];
+    if let Some(at) = ticket.updated_at.filter(|at| Some(*at) != ticket.created_at) {
+        found.push(one(EventKind::TicketUpdated, at.to_string(), Some(at)));
+    }
+    let (closed, reopened) = (count(known, EventKind::TicketClosed), count(known, EventKind::TicketReopened));
+    let is_closed = matches!(
+        ticket.status,
+        TicketStatus::Solved | TicketStatus::Closed | TicketStatus::Merged | TicketStatus::Deleted
+    );
+    if is_closed && closed == reopened {
+        let at = ticket.closed_at.or(ticket.updated_at);
+        found.push(one(EventKind::TicketClosed, (closed + 1).to_string(), at));
+    } else if !is_closed && closed > reopened {
+        found.push(one(EventKind::TicketReopened, (reopened + 1).to_string(), ticket.updated_at));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at a record again and again, remembering what happened.
+    fn watch(states: &[Subject]) -> Vec<String> {
+        let mut known = Vec::new();
+        for state in states {
+            for event in happened(state, &known) {
+                known.push((event.kind, event.nth));
+            }
+        }
+        known.iter().map(|(kind, nth)| format!("{kind} {nth}").trim().to_owned()).collect()
+    }
+
+    fn order(status: OrderStatus) -> Subject {
+        Subject::Order(Order { id: "7".to_owned(), status, ..Order::default() })
+    }
+
+    fn ticket(status: TicketStatus) -> Subject {
+        Subject::Ticket(Ticket { id: "7".to_owned(), status, ..Ticket::default() })
+    }
+
+    #[test]
+    fn an_order_that_passes_a_state_twice_has_one_event_of_it() {
+        use OrderStatus::{Completed, Created, Paid};
+        let states = [Created, Paid, Created, Paid, Completed, Paid, Completed].map(order);
+        assert_eq!(watch(&states), ["order.created", "order.paid", "order.completed"]);
+        // What was skipped between two looks happened too.
+        assert_eq!(watch(&[order(Completed)]), ["order.created", "order.paid", "order.completed"]);
+    }
+
+    #[test]
+    fn every_partial_refund_counts_once() {
+        let back = |status, amount: &str| {
+            Subject::Order(Order { status, refunded_total: Some(amount.to_owned()), ..Order::default() })
+        };
+        let states = [
+            back(OrderStatus::Paid, "3"),
+            back(OrderStatus::Paid, "5"),
+            back(OrderStatus::Paid, "5"),
+            back(OrderStatus::Refunded, "9"),
+        ];
+        let refunds: Vec<_> = watch(&states).into_iter().filter(|event| event.starts_with("order.refunded")).collect();
+        assert_eq!(refunds, ["order.refunded 3", "order.refunded 5", "order.refunded"]);
+    }
+
+    #[test]
+    fn a_ticket_closes_and_opens_in_turns() {
+        use TicketStatus::{Closed, Open, Pending, Solved};
+        let states = [Open, Solved, Closed, Open, Pending, Closed, Open].map(ticket);
+        let expected =
+            ["ticket.created", "ticket.closed 1", "ticket.reopened 1", "ticket.closed 2", "ticket.reopened 2"];
+        assert_eq!(watch(&states), expected);
+    }
+
+    #[test]
+    fn a_cancelled_parcel_is_silent() {
+        let parcel = |status| Subject::Shipment(Shipment { status, ..Shipment::default() });
+        assert_eq!(watch(&[parcel(ShipmentStatus::Cancelled)]), [""; 0]);
+        let states = [ShipmentStatus::Created, ShipmentStatus::InTransit, ShipmentStatus::Delivered].map(parcel);
+        assert_eq!(watch(&states), ["shipment.created", "shipment.delivered"]);
+    }
+}
