@@ -8,6 +8,7 @@
 //! Nothing here does I/O, asks for the time, or knows a vendor.
 
 pub mod field;
+pub mod gate;
 pub mod guard;
 pub mod identity;
 pub mod mapping;
