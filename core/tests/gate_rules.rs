@@ -201,6 +201,14 @@ fn the_night_of_a_clock_change_ends_by_the_clock_on_the_wall() {
 }
 
 #[test]
+fn beyond_the_calendar_it_is_always_night() {
+    let policy = policy("quiet = { hours = \"21:00-08:00\", fallback_zone = \"UTC\" }");
+    for now in [i64::MIN, i64::MAX - DAY, i64::MAX] {
+        assert_eq!(decide(&intent(now), &lives_in("Europe/Berlin"), &policy, now).reason(), "held_too_long", "{now}");
+    }
+}
+
+#[test]
 fn rest_days_and_holidays_are_quiet_from_midnight_to_midnight() {
     let policy = policy(
         "max_age = \"14d\"\n[quiet]\nhours = \"21:00-08:00\"\nfallback_zone = \"UTC\"\n\

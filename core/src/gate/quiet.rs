@@ -66,8 +66,8 @@ impl Quiet {
 
     /// The first instant from `from` to `latest`, both included, that allows a message.
     ///
-    /// Whether one is allowed changes only where the wall clock reaches an end of the hours or midnight, or is put
-    /// forward or back: the search goes from one such moment to the next.
+    /// What is closed opens only where the wall clock reaches the end of the hours or midnight, or is put forward or
+    /// back: the search goes from one such moment to the next.
     pub(super) fn first_open(&self, zone: Zone, from: i64, latest: i64) -> Option<i64> {
         let place = Place { zone, instead_of: None };
         let mut at = from;
@@ -75,17 +75,16 @@ impl Quiet {
             if self.closed(&place, at).is_none() {
                 return Some(at);
             }
-            let next = at.checked_add(self.to_next_edge(&zone.wall(at)?))?;
+            let next = at.checked_add(self.to_next_opening(&zone.wall(at)?))?;
             at = zone.clock_change(at, next)?.unwrap_or(next);
         }
         None
     }
 
-    /// Milliseconds, above 0, until the wall clock reaches an end of the hours or midnight.
-    fn to_next_edge(&self, wall: &NaiveDateTime) -> i64 {
+    /// Milliseconds, above 0, until the wall clock reaches the end of the hours or midnight.
+    fn to_next_opening(&self, wall: &NaiveDateTime) -> i64 {
         let minute = minute_of_day(wall);
-        let edges = [self.hours.from, self.hours.to, DAY_MINUTES];
-        let next = edges.into_iter().filter(|edge| *edge > minute).min().unwrap_or(DAY_MINUTES);
+        let next = if minute < self.hours.to { self.hours.to } else { DAY_MINUTES };
         let into_minute = i64::from(wall.second()) * 1000 + i64::from(wall.nanosecond() / 1_000_000);
         i64::from(next - minute) * MINUTE_MS - into_minute
     }
