@@ -11,6 +11,7 @@ pub mod business;
 pub mod document;
 pub mod event;
 pub mod field;
+pub mod gate;
 pub mod guard;
 pub mod identity;
 pub mod mapping;
