@@ -15,6 +15,7 @@ mod columns;
 mod m20260901_000001_create_records;
 mod m20260901_000002_create_runs;
 mod m20260901_000003_create_budget;
+mod m20261121_000004_create_messages;
 
 /// All migrations in the order in which they are applied.
 pub struct Migrator;
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260901_000001_create_records::Migration),
             Box::new(m20260901_000002_create_runs::Migration),
             Box::new(m20260901_000003_create_budget::Migration),
+            Box::new(m20261121_000004_create_messages::Migration),
         ]
     }
 }

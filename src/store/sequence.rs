@@ -19,6 +19,12 @@ pub enum Sequence {
     Scan,
     /// Conflicts.
     Conflict,
+    /// Received webhooks.
+    Hook,
+    /// Events.
+    Event,
+    /// Messages and other acts in chats.
+    Message,
     /// Touches of records: see [`Store::revision`](super::Store::revision).
     Revision,
 }
@@ -31,6 +37,9 @@ impl Sequence {
             Sequence::Run => "run",
             Sequence::Scan => "scan",
             Sequence::Conflict => "conflict",
+            Sequence::Hook => "hook",
+            Sequence::Event => "event",
+            Sequence::Message => "message",
             Sequence::Revision => "revision",
         }
     }

@@ -214,6 +214,65 @@ table!(
     }
 );
 table!(
+    /// What came in from outside, stored before it was answered.
+    hook = "hook" {
+        #[sea_orm(primary_key, auto_increment = false)]
+        id: i64,
+        tenant: String,
+        connection: String,
+        received_at: i64,
+        hints: String,
+        body: String,
+        state: HookState,
+        attempts: i32,
+        not_before: i64,
+        done_at: Option<i64>,
+        error: Option<String>,
+    }
+);
+table!(
+    /// What happened in a business or chat system.
+    event = "event" {
+        #[sea_orm(primary_key, auto_increment = false)]
+        id: i64,
+        tenant: String,
+        connection: String,
+        stream: String,
+        external_id: String,
+        kind: String,
+        nth: String,
+        happened_at: i64,
+        seen_at: i64,
+        live: bool,
+        subject: String,
+    }
+);
+table!(
+    /// What is done in chats because of an event.
+    message = "message" {
+        #[sea_orm(primary_key, auto_increment = false)]
+        id: i64,
+        tenant: String,
+        key: String,
+        flow: String,
+        event_id: i64,
+        action: String,
+        connection: String,
+        party: String,
+        conversation: Option<String>,
+        text: Option<String>,
+        mark: String,
+        state: MessageState,
+        reason: Option<String>,
+        until: i64,
+        attempts: i32,
+        attempted_at: Option<i64>,
+        remote_id: Option<String>,
+        created_at: i64,
+        updated_at: i64,
+    }
+);
+table!(
     /// What waits for a person, and what was settled by a rule.
     conflict = "conflict" {
         #[sea_orm(primary_key, auto_increment = false)]
