@@ -186,20 +186,23 @@ impl Instance {
             person.country = person.country.map(|code| hubspot::country_name(&code));
         }
         self.people.insert(id, person);
-        self.person_changed(id, "created");
+        self.person_changed(id, "created", None);
         id.to_string()
     }
 
     /// Tells the webhooks of somebody.
-    fn person_changed(&mut self, id: u64, event: &str) {
-        if self.spec.vendor == Vendor::Woocommerce {
-            woocommerce::happened(self, "customer", id, event);
+    fn person_changed(&mut self, id: u64, event: &str, before: Option<&Person>) {
+        match self.spec.vendor {
+            Vendor::Woocommerce => woocommerce::happened(self, "customer", id, event),
+            Vendor::Chatwoot => chatwoot::hooks::contact_changed(self, id, event, before),
+            _ => {}
         }
     }
 
     pub fn edit(&mut self, now: Millis, id: &str, field: &str, value: Option<&str>) {
         let splits = self.splits_names();
         let Ok(id) = id.parse::<u64>() else { return };
+        let before = self.person(id);
         let Some(person) = self.people.get_mut(&id) else { return };
         match field {
             "given" | "family" if !splits => {
@@ -213,7 +216,7 @@ impl Instance {
             field => person.set(field, value),
         }
         person.updated_at = now;
-        self.person_changed(id, "updated");
+        self.person_changed(id, "updated", before.as_ref());
     }
 
     pub fn delete(&mut self, now: Millis, id: &str) {
@@ -225,14 +228,22 @@ impl Instance {
             }
         } else {
             self.people.remove(&id);
-            self.chats.hand_over(id, None);
-            self.person_changed(id, "deleted");
+            match self.spec.vendor {
+                // Conversations go with their contact.
+                Vendor::Chatwoot => self.chats.forget(id),
+                _ => self.chats.hand_over(id, None),
+            }
+            self.person_changed(id, "deleted", None);
         }
     }
 
     pub fn merge(&mut self, now: Millis, keep: &str, gone: &str) {
         let (Ok(keep), Ok(gone)) = (keep.parse::<u64>(), gone.parse::<u64>()) else { return };
+        if keep == gone {
+            return;
+        }
         let Some(lost) = self.people.remove(&gone) else { return };
+        let before = self.person(keep);
         if let Some(person) = self.people.get_mut(&keep) {
             let blank = |mine: &mut Option<String>, theirs: Option<String>| *mine = mine.take().or(theirs);
             blank(&mut person.email, lost.email);
@@ -243,6 +254,7 @@ impl Instance {
         }
         self.merged.insert(gone, keep);
         self.chats.hand_over(gone, Some(keep));
+        self.person_changed(keep, "updated", before.as_ref());
     }
 
     /// Somebody by id, a generated one included.
@@ -273,6 +285,7 @@ impl Instance {
         let id = id.unwrap_or_else(|| self.take_id());
         let mut sent =
             self.person(id).unwrap_or_else(|| Person { id: id.to_string(), created_at: now, ..Person::default() });
+        let before = sent.clone();
         let mut kept = sent.clone();
         let dropped = fate.drop_field.map(|roll| (roll % changes.len().max(1) as u64) as usize);
         for (index, (field, value)) in changes.iter().enumerate() {
@@ -288,7 +301,7 @@ impl Instance {
         }
         (sent.updated_at, kept.updated_at) = (now, now);
         self.people.insert(id, kept.clone());
-        self.person_changed(id, event);
+        self.person_changed(id, event, Some(&before));
         if fate.drop_field.is_some() && fate.answer_lies { sent } else { kept }
     }
 
@@ -299,6 +312,7 @@ impl Instance {
         let Ok(person) = person.parse::<u64>() else { return String::new() };
         let id = match self.spec.vendor {
             Vendor::Chatway => self.chats.open(now, person).id,
+            Vendor::Chatwoot => chatwoot::conversations::open(self, now, person),
             _ => return String::new(),
         };
         let id = id.to_string();
@@ -313,6 +327,7 @@ impl Instance {
         let Ok(chat) = chat.parse::<u64>() else { return String::new() };
         let said = match self.spec.vendor {
             Vendor::Chatway => chatway::say(self, now, chat, author, text),
+            Vendor::Chatwoot => chatwoot::conversations::say(self, now, chat, author, text),
             _ => None,
         };
         said.map(|id| id.to_string()).unwrap_or_default()
@@ -322,8 +337,10 @@ impl Instance {
     pub fn resolve_chat(&mut self, now: Millis, chat: &str, resolved: bool) {
         let Ok(chat) = chat.parse::<u64>() else { return };
         let status = if resolved { "resolved" } else { "open" };
-        if self.spec.vendor == Vendor::Chatway {
-            chatway::set_status(self, now, chat, status);
+        match self.spec.vendor {
+            Vendor::Chatway => chatway::set_status(self, now, chat, status),
+            Vendor::Chatwoot => chatwoot::conversations::set_status(self, now, chat, status),
+            _ => {}
         }
     }
 
@@ -362,8 +379,10 @@ impl Instance {
             .filter(|topic| !topic.is_empty())
             .collect();
         let secret = secret.unwrap_or_default();
-        if self.spec.vendor == Vendor::Woocommerce {
-            woocommerce::first_hooks(self, topics, &secret);
+        match self.spec.vendor {
+            Vendor::Woocommerce => woocommerce::first_hooks(self, topics, &secret),
+            Vendor::Chatwoot => chatwoot::hooks::first_hooks(self, topics, &secret),
+            _ => {}
         }
     }
 
@@ -372,6 +391,7 @@ impl Instance {
         let pending = std::mem::take(&mut self.hooks.pending);
         let deliver = |pending| match self.spec.vendor {
             Vendor::Woocommerce => woocommerce::deliver(self, now, &pending),
+            Vendor::Chatwoot => chatwoot::hooks::deliver(self, now, &pending),
             _ => None,
         };
         pending.into_iter().filter_map(deliver).collect()
