@@ -449,26 +449,26 @@ fn messages(instance: &Instance, chat: u64, query: &Query) -> Response<Vec<u8>> 
 }
 
 /// Reads and checks a message; the refusal when it will not do.
-fn draft(instance: &Instance, now: Millis, chat: Option<u64>, body: &Value) -> Result<Draft, Response<Vec<u8>>> {
+fn draft(instance: &Instance, now: Millis, chat: Option<u64>, body: &Value) -> Result<Draft, Box<Response<Vec<u8>>>> {
     let truthy = |value: &Value| value == true || value == "true" || value == 1;
     let text = body["content"].as_str().unwrap_or_default().to_owned();
     if text.chars().count() > 150_000 {
-        return Err(refused("Validation failed: Content is too long (maximum is 150000 characters)"));
+        return Err(Box::new(refused("Validation failed: Content is too long (maximum is 150000 characters)")));
     }
     let kind = match body["message_type"].as_str().unwrap_or("outgoing") {
         "outgoing" => OUTGOING,
         "incoming" if is_api(instance) => INCOMING,
-        "incoming" if chat.is_none() => return Err(server_error()),
-        "incoming" => return Err(refused("Incoming messages are only allowed in Api inboxes")),
+        "incoming" if chat.is_none() => return Err(Box::new(server_error())),
+        "incoming" => return Err(Box::new(refused("Incoming messages are only allowed in Api inboxes"))),
         "activity" => ACTIVITY,
         "template" => TEMPLATE,
-        _ if chat.is_none() => return Err(server_error()),
-        other => return Err(refused(&format!("'{other}' is not a valid message_type"))),
+        _ if chat.is_none() => return Err(Box::new(server_error())),
+        other => return Err(Box::new(refused(&format!("'{other}' is not a valid message_type")))),
     };
     if let Some(thread) = chat.and_then(|chat| instance.chats.threads.get(&chat)) {
         let recent = instance.chats.of(thread).rev().take_while(|said| said.at > now - 60_000).count();
         if recent >= FLOOD {
-            return Err(refused("Validation failed: Too many messages"));
+            return Err(Box::new(refused("Validation failed: Too many messages")));
         }
     }
     let attributes = match &body["content_attributes"] {
@@ -494,7 +494,7 @@ fn draft(instance: &Instance, now: Millis, chat: Option<u64>, body: &Value) -> R
 fn send(instance: &mut Instance, now: Millis, chat: u64, body: &Value) -> Response<Vec<u8>> {
     let draft = match draft(instance, now, Some(chat), body) {
         Ok(draft) => draft,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     // Nothing is unique, so that a repeated call makes a second message.
     let Some(id) = write(instance, now, chat, draft) else { return not_found() };
@@ -533,7 +533,7 @@ fn create(instance: &mut Instance, now: Millis, body: &Value) -> Response<Vec<u8
     let first = match &body["message"] {
         Value::Object(_) => match draft(instance, now, None, &body["message"]) {
             Ok(draft) => Some(draft),
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
         },
         _ => None,
     };
