@@ -52,7 +52,7 @@ pub struct ChatMessage {
 }
 
 /// A conversation with everything a vendor keeps of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Thread {
     pub id: u64,
     pub person: Option<u64>,
@@ -62,6 +62,16 @@ pub(crate) struct Thread {
     pub messages: Vec<u64>,
     pub created_at: Millis,
     pub updated_at: Millis,
+    /// When somebody last wrote.
+    pub active_at: Millis,
+    /// Chatwoot's id of the person in the inbox.
+    pub source: String,
+    pub custom: Map<String, Value>,
+    pub additional: Map<String, Value>,
+    pub priority: Option<String>,
+    pub snoozed_until: Option<Millis>,
+    pub waiting_since: Option<Millis>,
+    pub first_reply_at: Option<Millis>,
 }
 
 /// A message with everything a vendor keeps of it.
@@ -81,13 +91,24 @@ pub(crate) struct Said {
 pub(crate) struct Chats {
     pub threads: BTreeMap<u64, Thread>,
     pub said: BTreeMap<u64, Said>,
+    /// Source ids of the inbox, and whose they are.
+    pub sources: BTreeMap<String, u64>,
+    /// When somebody was last heard of.
+    pub seen: BTreeMap<u64, Millis>,
     next_thread: u64,
     next_said: u64,
 }
 
 impl Chats {
     pub fn new(first_thread: u64, first_said: u64) -> Chats {
-        Chats { threads: BTreeMap::new(), said: BTreeMap::new(), next_thread: first_thread, next_said: first_said }
+        Chats {
+            threads: BTreeMap::new(),
+            said: BTreeMap::new(),
+            sources: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            next_thread: first_thread,
+            next_said: first_said,
+        }
     }
 
     pub fn open(&mut self, now: Millis, person: u64) -> &mut Thread {
@@ -97,11 +118,10 @@ impl Chats {
             id,
             person: Some(person),
             status: "open".to_owned(),
-            labels: Vec::new(),
-            unread: 0,
-            messages: Vec::new(),
             created_at: now,
             updated_at: now,
+            active_at: now,
+            ..Thread::default()
         })
     }
 
@@ -126,8 +146,24 @@ impl Chats {
         thread.messages.iter().filter_map(|id| self.said.get(id))
     }
 
+    /// A source id of somebody.
+    pub fn source_of(&self, person: u64) -> Option<String> {
+        self.sources.iter().find(|(_, holder)| **holder == person).map(|(source, _)| source.clone())
+    }
+
+    /// Somebody is gone with all that was said.
+    pub fn forget(&mut self, gone: u64) {
+        self.threads.retain(|_, thread| thread.person != Some(gone));
+        self.said.retain(|_, said| self.threads.contains_key(&said.chat));
+        self.sources.retain(|_, holder| *holder != gone);
+    }
+
     /// Somebody is gone: what they wrote stays, and goes to the heir if there is one.
     pub fn hand_over(&mut self, gone: u64, heir: Option<u64>) {
+        match heir {
+            Some(heir) => self.sources.values_mut().filter(|holder| **holder == gone).for_each(|holder| *holder = heir),
+            None => self.sources.retain(|_, holder| *holder != gone),
+        }
         for thread in self.threads.values_mut().filter(|thread| thread.person == Some(gone)) {
             thread.person = heir;
         }

@@ -152,6 +152,8 @@ pub(crate) struct Fate {
     pub rewrite: bool,
     pub total_lies: Option<u64>,
     pub empty_page: bool,
+    /// Set by a fake whose write, although answered as one, did nothing: a repeat that the vendor recognised.
+    pub no_effect: bool,
 }
 
 /// A generator of numbers that look random.

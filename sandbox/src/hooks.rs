@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use hmac::{Hmac, KeyInit, Mac};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::Millis;
@@ -49,6 +50,8 @@ pub(crate) struct Pending {
     pub hook: u64,
     pub topic: String,
     pub resource: u64,
+    /// What only the moment of the event knows.
+    pub detail: Value,
 }
 
 /// Topic of the greeting that a new webhook gets.
@@ -59,6 +62,7 @@ pub(crate) struct Hooks {
     pub registered: BTreeMap<u64, Hook>,
     pub pending: Vec<Pending>,
     last: u64,
+    taken: u64,
 }
 
 impl Hooks {
@@ -80,7 +84,7 @@ impl Hooks {
     }
 
     /// Notes an event for everybody who asked for it. With `absorb`, a delivery that still waits stands for this one too.
-    pub fn happened(&mut self, topic: &str, resource: u64, absorb: bool) {
+    pub fn happened(&mut self, topic: &str, resource: u64, detail: &Value, absorb: bool) {
         for hook in self.registered.values() {
             if hook.status != "active" || !hook.topics.iter().any(|wanted| wanted == topic) {
                 continue;
@@ -89,8 +93,15 @@ impl Hooks {
             if absorb && self.pending.iter().any(waits) {
                 continue;
             }
-            self.pending.push(Pending { hook: hook.id, topic: topic.to_owned(), resource });
+            let (topic, detail) = (topic.to_owned(), detail.clone());
+            self.pending.push(Pending { hook: hook.id, topic, resource, detail });
         }
+    }
+
+    /// A number that no other delivery has had.
+    pub fn serial(&mut self) -> u64 {
+        self.taken += 1;
+        self.taken
     }
 }
 
@@ -108,4 +119,13 @@ pub(crate) fn digest(text: &str) -> Vec<u8> {
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A digest that looks like a random UUID.
+pub(crate) fn uuid(text: &str) -> String {
+    let mut bytes = digest(text);
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = hex(&bytes);
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }

@@ -12,7 +12,8 @@ use crate::hooks::{HookDelivery, Hooks};
 use crate::limit::{Limiter, Window};
 use crate::orders::{NewOrder, Orders};
 use crate::people::{self, NewPerson, Person};
-use crate::{Millis, TOKEN, chatway, chatwoot, crm, hubspot, woocommerce};
+use crate::tickets::{NewTicket, Tickets};
+use crate::{Millis, TOKEN, chatway, chatwoot, crm, hubspot, rt, woocommerce, zendesk};
 
 /// Which vendor a fake plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,16 +28,22 @@ pub enum Vendor {
     Woocommerce,
     /// A plain in-house CRM.
     Crm,
+    /// Zendesk's Ticketing API.
+    Zendesk,
+    /// Request Tracker 5 with REST 2.
+    Rt,
 }
 
 impl Vendor {
     /// All of them, with the names they have on the command line.
-    pub const ALL: [(&'static str, Vendor); 5] = [
+    pub const ALL: [(&'static str, Vendor); 7] = [
         ("chatway", Vendor::Chatway),
         ("chatwoot", Vendor::Chatwoot),
         ("hubspot", Vendor::Hubspot),
         ("woocommerce", Vendor::Woocommerce),
         ("crm", Vendor::Crm),
+        ("zendesk", Vendor::Zendesk),
+        ("rt", Vendor::Rt),
     ];
 
     /// The vendor of that name.
@@ -62,6 +69,12 @@ impl Vendor {
                 vec![("consumer_key", secret()), ("consumer_secret", secret())],
             ),
             Vendor::Crm => ("crm", vec![("base_url", at(""))], vec![("token", secret())]),
+            Vendor::Zendesk => (
+                "zendesk",
+                vec![("base_url", at("/api/v2")), ("email", json!("sync@example.test"))],
+                vec![("api_token", secret())],
+            ),
+            Vendor::Rt => ("rt", vec![("base_url", at("/REST/2.0"))], vec![("token", secret())]),
         }
     }
 }
@@ -74,7 +87,8 @@ pub struct InstanceSpec {
     /// Whom it plays.
     pub vendor: Vendor,
     /// What is different from the vendor's usual ways: `rate`, `rate_window_ms`, `page_size`, `latency_ms`,
-    /// `search_lag_ms`, `duplicate_contact`, `order`, `send_retry_after`, `virtual_people`.
+    /// `search_lag_ms`, `duplicate_contact`, `order`, `send_retry_after`, `virtual_people`, `webhook_secret`,
+    /// `webhook_topics`, and what the module of the vendor names.
     pub settings: BTreeMap<String, String>,
 }
 
@@ -85,6 +99,7 @@ pub(crate) struct Instance {
     pub merged: BTreeMap<u64, u64>,
     pub chats: Chats,
     pub shop: Orders,
+    pub desk: Tickets,
     pub hooks: Hooks,
     pub calls: u64,
     next_id: u64,
@@ -97,6 +112,7 @@ impl Instance {
         let first_id = match vendor {
             Vendor::Chatway => 55_001,
             Vendor::Hubspot => 100_001,
+            Vendor::Zendesk => 20_014_192,
             _ => 1,
         };
         let mut instance = Instance {
@@ -108,6 +124,7 @@ impl Instance {
                 _ => Chats::new(1, 9001),
             },
             shop: Orders::default(),
+            desk: Tickets::default(),
             hooks: Hooks::default(),
             calls: 0,
             next_id: first_id,
@@ -129,8 +146,15 @@ impl Instance {
                 ("all", Limiter::new(rate(100), per(10_000), Window::Sliding)),
                 ("search", Limiter::new(5, 1000, Window::Sliding)),
             ],
-            Vendor::Woocommerce | Vendor::Crm if self.number("rate").is_none() => Vec::new(),
-            Vendor::Woocommerce | Vendor::Crm => vec![("all", Limiter::new(rate(0), per(60_000), Window::Sliding))],
+            Vendor::Zendesk => vec![
+                ("all", Limiter::new(rate(700), per(60_000), Window::Sliding)),
+                ("export", Limiter::new(10, 60_000, Window::Sliding)),
+                ("update", Limiter::new(100, 60_000, Window::Sliding)),
+            ],
+            Vendor::Woocommerce | Vendor::Crm | Vendor::Rt if self.number("rate").is_none() => Vec::new(),
+            Vendor::Woocommerce | Vendor::Crm | Vendor::Rt => {
+                vec![("all", Limiter::new(rate(0), per(60_000), Window::Sliding))]
+            }
         }
     }
 
@@ -168,7 +192,7 @@ impl Instance {
 
     /// Whether the vendor keeps given and family name apart.
     pub fn splits_names(&self) -> bool {
-        !matches!(self.spec.vendor, Vendor::Chatway | Vendor::Chatwoot)
+        !matches!(self.spec.vendor, Vendor::Chatway | Vendor::Chatwoot | Vendor::Zendesk | Vendor::Rt)
     }
 
     /// Stores somebody as this vendor would.
@@ -186,20 +210,23 @@ impl Instance {
             person.country = person.country.map(|code| hubspot::country_name(&code));
         }
         self.people.insert(id, person);
-        self.person_changed(id, "created");
+        self.person_changed(id, "created", None);
         id.to_string()
     }
 
     /// Tells the webhooks of somebody.
-    fn person_changed(&mut self, id: u64, event: &str) {
-        if self.spec.vendor == Vendor::Woocommerce {
-            woocommerce::happened(self, "customer", id, event);
+    fn person_changed(&mut self, id: u64, event: &str, before: Option<&Person>) {
+        match self.spec.vendor {
+            Vendor::Woocommerce => woocommerce::happened(self, "customer", id, event),
+            Vendor::Chatwoot => chatwoot::hooks::contact_changed(self, id, event, before),
+            _ => {}
         }
     }
 
     pub fn edit(&mut self, now: Millis, id: &str, field: &str, value: Option<&str>) {
         let splits = self.splits_names();
         let Ok(id) = id.parse::<u64>() else { return };
+        let before = self.person(id);
         let Some(person) = self.people.get_mut(&id) else { return };
         match field {
             "given" | "family" if !splits => {
@@ -213,7 +240,7 @@ impl Instance {
             field => person.set(field, value),
         }
         person.updated_at = now;
-        self.person_changed(id, "updated");
+        self.person_changed(id, "updated", before.as_ref());
     }
 
     pub fn delete(&mut self, now: Millis, id: &str) {
@@ -225,14 +252,22 @@ impl Instance {
             }
         } else {
             self.people.remove(&id);
-            self.chats.hand_over(id, None);
-            self.person_changed(id, "deleted");
+            match self.spec.vendor {
+                // Conversations go with their contact.
+                Vendor::Chatwoot => self.chats.forget(id),
+                _ => self.chats.hand_over(id, None),
+            }
+            self.person_changed(id, "deleted", None);
         }
     }
 
     pub fn merge(&mut self, now: Millis, keep: &str, gone: &str) {
         let (Ok(keep), Ok(gone)) = (keep.parse::<u64>(), gone.parse::<u64>()) else { return };
+        if keep == gone {
+            return;
+        }
         let Some(lost) = self.people.remove(&gone) else { return };
+        let before = self.person(keep);
         if let Some(person) = self.people.get_mut(&keep) {
             let blank = |mine: &mut Option<String>, theirs: Option<String>| *mine = mine.take().or(theirs);
             blank(&mut person.email, lost.email);
@@ -243,6 +278,7 @@ impl Instance {
         }
         self.merged.insert(gone, keep);
         self.chats.hand_over(gone, Some(keep));
+        self.person_changed(keep, "updated", before.as_ref());
     }
 
     /// Somebody by id, a generated one included.
@@ -273,6 +309,7 @@ impl Instance {
         let id = id.unwrap_or_else(|| self.take_id());
         let mut sent =
             self.person(id).unwrap_or_else(|| Person { id: id.to_string(), created_at: now, ..Person::default() });
+        let before = sent.clone();
         let mut kept = sent.clone();
         let dropped = fate.drop_field.map(|roll| (roll % changes.len().max(1) as u64) as usize);
         for (index, (field, value)) in changes.iter().enumerate() {
@@ -288,7 +325,7 @@ impl Instance {
         }
         (sent.updated_at, kept.updated_at) = (now, now);
         self.people.insert(id, kept.clone());
-        self.person_changed(id, event);
+        self.person_changed(id, event, Some(&before));
         if fate.drop_field.is_some() && fate.answer_lies { sent } else { kept }
     }
 
@@ -299,6 +336,7 @@ impl Instance {
         let Ok(person) = person.parse::<u64>() else { return String::new() };
         let id = match self.spec.vendor {
             Vendor::Chatway => self.chats.open(now, person).id,
+            Vendor::Chatwoot => chatwoot::conversations::open(self, now, person),
             _ => return String::new(),
         };
         let id = id.to_string();
@@ -313,6 +351,7 @@ impl Instance {
         let Ok(chat) = chat.parse::<u64>() else { return String::new() };
         let said = match self.spec.vendor {
             Vendor::Chatway => chatway::say(self, now, chat, author, text),
+            Vendor::Chatwoot => chatwoot::conversations::say(self, now, chat, author, text),
             _ => None,
         };
         said.map(|id| id.to_string()).unwrap_or_default()
@@ -322,8 +361,10 @@ impl Instance {
     pub fn resolve_chat(&mut self, now: Millis, chat: &str, resolved: bool) {
         let Ok(chat) = chat.parse::<u64>() else { return };
         let status = if resolved { "resolved" } else { "open" };
-        if self.spec.vendor == Vendor::Chatway {
-            chatway::set_status(self, now, chat, status);
+        match self.spec.vendor {
+            Vendor::Chatway => chatway::set_status(self, now, chat, status),
+            Vendor::Chatwoot => chatwoot::conversations::set_status(self, now, chat, status),
+            _ => {}
         }
     }
 
@@ -346,6 +387,27 @@ impl Instance {
         woocommerce::set_status(self, now, id, status);
     }
 
+    // ---- tickets ---------------------------------------------------------------------------------------------------
+
+    /// A customer opens a ticket. Nothing where the vendor has none.
+    pub fn open_ticket(&mut self, now: Millis, ticket: &NewTicket) -> String {
+        match self.spec.vendor {
+            Vendor::Zendesk => zendesk::open(self, now, ticket).to_string(),
+            Vendor::Rt => rt::open(self, now, ticket).to_string(),
+            _ => String::new(),
+        }
+    }
+
+    /// Somebody of the staff sets a ticket's status.
+    pub fn set_ticket(&mut self, now: Millis, id: &str, status: &str) {
+        let Ok(id) = id.parse::<u64>() else { return };
+        match self.spec.vendor {
+            Vendor::Zendesk => zendesk::set_status(self, now, id, status),
+            Vendor::Rt => rt::set_status(self, now, id, status),
+            _ => {}
+        }
+    }
+
     // ---- webhooks --------------------------------------------------------------------------------------------------
 
     /// What the settings say is registered from the beginning; its greeting was sent before the beginning.
@@ -362,8 +424,11 @@ impl Instance {
             .filter(|topic| !topic.is_empty())
             .collect();
         let secret = secret.unwrap_or_default();
-        if self.spec.vendor == Vendor::Woocommerce {
-            woocommerce::first_hooks(self, topics, &secret);
+        match self.spec.vendor {
+            Vendor::Woocommerce => woocommerce::first_hooks(self, topics, &secret),
+            Vendor::Chatwoot => chatwoot::hooks::first_hooks(self, topics, &secret),
+            Vendor::Zendesk => zendesk::first_hooks(self, topics, &secret),
+            _ => {}
         }
     }
 
@@ -372,6 +437,8 @@ impl Instance {
         let pending = std::mem::take(&mut self.hooks.pending);
         let deliver = |pending| match self.spec.vendor {
             Vendor::Woocommerce => woocommerce::deliver(self, now, &pending),
+            Vendor::Chatwoot => chatwoot::hooks::deliver(self, now, &pending),
+            Vendor::Zendesk => zendesk::deliver(self, now, &pending),
             _ => None,
         };
         pending.into_iter().filter_map(deliver).collect()
@@ -400,6 +467,8 @@ impl Instance {
             Vendor::Hubspot => hubspot::answer(self, now, request, path, query, fate),
             Vendor::Woocommerce => woocommerce::answer(self, now, request, path, query, fate),
             Vendor::Crm => crm::answer(self, now, request, path, query, fate),
+            Vendor::Zendesk => zendesk::answer(self, now, request, path, query, fate),
+            Vendor::Rt => rt::answer(self, now, request, path, query, fate),
         };
         let response = self.rate_headers(now, path, response);
         with_header(response, "date", &crate::time::http_date(now))
@@ -417,19 +486,28 @@ impl Instance {
                 let response = with_header(response, "x-hubspot-ratelimit-interval-milliseconds", "10000");
                 with_header(response, "x-hubspot-ratelimit-remaining", &left)
             }
-            _ => {
-                let _ = now;
-                response
+            Vendor::Zendesk => {
+                let response = with_header(response, "x-rate-limit", &limit);
+                let response = with_header(response, "x-rate-limit-remaining", &left);
+                let response = with_header(response, "ratelimit-limit", &limit);
+                let response = with_header(response, "ratelimit-remaining", &left);
+                with_header(response, "ratelimit-reset", &(60 - now.div_euclid(1000).rem_euclid(60)).to_string())
             }
+            _ => response,
         }
     }
 
     /// Counts a call; the refusal when it is one too many.
-    pub fn limit(&mut self, now: Millis, path: &str) -> Option<Response<Vec<u8>>> {
-        let search = path.ends_with("/search");
+    pub fn limit(&mut self, now: Millis, method: &http::Method, path: &str) -> Option<Response<Vec<u8>>> {
         let mut wait_until = None;
         for (class, limiter) in &mut self.limiters {
-            if *class == "all" || search {
+            let counts = match *class {
+                "search" => path.ends_with("/search"),
+                "export" => path.contains("/incremental/"),
+                "update" => method == http::Method::PUT && path.contains("/tickets/"),
+                _ => true,
+            };
+            if counts {
                 wait_until = wait_until.max(limiter.admit(now).err());
             }
         }
@@ -454,7 +532,15 @@ impl Instance {
                     "correlationId": "00000000-0000-4000-8000-000000000000",
                 }),
             ),
-            Vendor::Woocommerce | Vendor::Crm => {
+            Vendor::Zendesk => {
+                let description = "Number of allowed API requests per minute exceeded";
+                let body = json!({ "error": "APIRateLimitExceeded", "description": description });
+                match retry_after_s {
+                    Some(seconds) => with_header(answer::json(429, &body), "retry-after", &seconds.to_string()),
+                    None => answer::json(429, &body),
+                }
+            }
+            Vendor::Woocommerce | Vendor::Crm | Vendor::Rt => {
                 let response = answer::json(429, &json!({ "error": "too many requests" }));
                 match retry_after_s {
                     Some(seconds) => with_header(response, "retry-after", &seconds.to_string()),

@@ -19,11 +19,14 @@ mod instance;
 mod limit;
 mod orders;
 mod people;
+mod rt;
 mod serve;
 #[cfg(test)]
 mod testing;
+mod tickets;
 mod time;
 mod woocommerce;
+mod zendesk;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,6 +39,7 @@ pub use instance::{InstanceSpec, Vendor};
 pub use orders::{NewOrder, Order};
 pub use people::{NewPerson, Person};
 pub use serve::serve;
+pub use tickets::{NewTicket, Ticket};
 
 use answer::Query;
 use faults::Fate;
@@ -204,6 +208,21 @@ impl Sandbox {
         self.world().instances.get(instance).map(|at| at.shop.list()).unwrap_or_default()
     }
 
+    /// A customer opens a ticket, not through the API. Returns its id; empty where the vendor has no tickets.
+    pub fn open_ticket(&self, now: Millis, instance: &str, ticket: &NewTicket) -> String {
+        self.touch(now, instance, |at| at.open_ticket(now, ticket))
+    }
+
+    /// Somebody of the staff sets a ticket's status, in the vendor's words; `deleted` deletes.
+    pub fn set_ticket(&self, now: Millis, instance: &str, id: &str, status: &str) {
+        self.touch(now, instance, |at| at.set_ticket(now, id, status));
+    }
+
+    /// All tickets of an instance, by id; deleted ones too.
+    pub fn tickets(&self, instance: &str) -> Vec<Ticket> {
+        self.world().instances.get(instance).map(|at| at.desk.list()).unwrap_or_default()
+    }
+
     /// The webhook deliveries that are due since the last call, as the instances would send them at the latest time that
     /// anything happened at. Whoever drives the sandbox posts them, or loses, doubles and reorders them.
     pub fn take_hooks(&self) -> Vec<HookDelivery> {
@@ -255,13 +274,13 @@ impl World {
         let write = is_write(request.method(), rest);
         instance.calls += 1;
         let mut fate = Fate::cast(&self.faults, self.seed, name, instance.calls, write);
-        let limited = instance.limit(now, rest);
+        let limited = instance.limit(now, request.method(), rest);
         let (response, effect) = match (limited, fate.instead_of_effect.take()) {
             (Some(refusal), _) => (refusal, false),
             (None, Some(kind)) => (instance.fault_answer(kind), false),
             (None, None) => {
                 let response = instance.answer(now, request, rest, &query, &mut fate);
-                let effect = write && response.status().is_success();
+                let effect = write && response.status().is_success() && !fate.no_effect;
                 (response, effect)
             }
         };
@@ -292,6 +311,9 @@ impl World {
 
 /// Whether a request means to change something: searches are posted too.
 fn is_write(method: &http::Method, path: &str) -> bool {
-    let searches = path.ends_with("/search") || path.ends_with("/filter") || path.ends_with("batch/read");
+    let searches = path.ends_with("/search")
+        || path.ends_with("/filter")
+        || path.ends_with("batch/read")
+        || path == "REST/2.0/tickets";
     *method != http::Method::GET && !searches
 }

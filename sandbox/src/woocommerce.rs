@@ -402,7 +402,7 @@ pub(crate) fn set_status(instance: &mut Instance, now: Millis, id: u64, status: 
 
 /// Something happened to an order or a customer. A delivery that still waits absorbs further events of its topic.
 pub(crate) fn happened(instance: &mut Instance, resource: &str, id: u64, event: &str) {
-    instance.hooks.happened(&format!("{resource}.{event}"), id, true);
+    instance.hooks.happened(&format!("{resource}.{event}"), id, &Value::Null, true);
 }
 
 pub(crate) fn first_hooks(instance: &mut Instance, topics: Vec<String>, secret: &str) {
@@ -529,7 +529,7 @@ fn webhooks(
             // Left out, the secret is made from the user.
             let secret = given("secret").map_or_else(|| hooks::hex(&hooks::digest("1|admin")), str::to_owned);
             let id = instance.hooks.register(now, name, url, vec![topic.to_owned()], &secret);
-            let ping = Pending { hook: id, topic: PING.to_owned(), resource: id };
+            let ping = Pending { hook: id, topic: PING.to_owned(), resource: id, detail: Value::Null };
             instance.hooks.pending.push(ping);
             answer::json(201, &webhook(&instance.hooks.registered[&id], &base))
         }

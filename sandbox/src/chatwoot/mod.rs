@@ -1,4 +1,13 @@
-//! Chatwoot's Application API, contacts, after the source of 4.15.1.
+//! Chatwoot's Application API: contacts, conversations, messages, webhooks, after the source of 4.15.1.
+//!
+//! There is one account with one inbox. Settings: `version`, `role`, `drops_underscores`, `channel` (`Api`, `WebWidget`,
+//! `Email`, `Whatsapp`), `lock_to_single_conversation`, `active_bot`, `csat` (a resolved conversation asks the customer for
+//! an opinion), `webhook_topics` and `webhook_secret` (a webhook from the beginning).
+
+pub(crate) mod conversations;
+pub(crate) mod hooks;
+#[cfg(test)]
+mod tests;
 
 use http::{Method, Response};
 use serde_json::{Value, json};
@@ -70,6 +79,15 @@ pub(crate) fn answer(
         );
     }
     let Some(path) = path.strip_prefix("api/v1/accounts/1/") else { return not_found() };
+    if path == "conversations" || path.starts_with("conversations/") {
+        return conversations::answer(instance, now, request, path, query, fate);
+    }
+    if path == "webhooks" || path.starts_with("webhooks/") {
+        return hooks::answer(instance, now, request, path);
+    }
+    if path == "contact_inboxes/filter" {
+        return conversations::by_source(instance, &answer::body(request));
+    }
     let (key, action) = match path.strip_prefix("contacts/").map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
         Some((key, action)) => (key.parse::<u64>().ok(), action),
         None => (None, ""),
@@ -81,16 +99,24 @@ pub(crate) fn answer(
         (&Method::POST, "contacts/filter", _) => filter(instance, request),
         (&Method::POST, "actions/contact_merge", _) => merge(instance, now, request),
         (_, _, Some(id)) if !instance.people.contains_key(&id) => not_found(),
+        (&Method::GET, _, Some(id)) if action == "conversations" => conversations::of_contact(instance, id),
+        (&Method::GET, _, Some(id)) if action == "contactable_inboxes" => conversations::contactable(instance, id),
+        (&Method::POST, _, Some(id)) if action == "contact_inboxes" => {
+            conversations::add_source(instance, id, &answer::body(request))
+        }
         (&Method::GET, _, Some(id)) => answer::json(200, &json!({ "payload": contact(&instance.people[&id]) })),
         (&Method::PUT | &Method::PATCH, _, Some(id)) => save(instance, now, Some(id), request, fate),
         (&Method::POST, _, Some(id)) if action == "destroy_custom_attributes" => {
             let keys = answer::body(request)["custom_attributes"].as_array().cloned().unwrap_or_default();
+            let before = instance.person(id);
             let Some(person) = instance.people.get_mut(&id) else { return not_found() };
             for key in keys.iter().filter_map(Value::as_str) {
                 person.custom.remove(key);
             }
             person.updated_at = now;
-            answer::json(200, &json!({ "payload": contact(person) }))
+            let shown = contact(person);
+            hooks::contact_changed(instance, id, "updated", before.as_ref());
+            answer::json(200, &json!({ "payload": shown }))
         }
         (&Method::DELETE, _, Some(_)) if instance.setting("role") == Some("agent") => {
             answer::json(401, &json!({ "error": "You are not authorized to do this action" }))
