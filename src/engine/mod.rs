@@ -4,6 +4,7 @@
 //! whole plan, and only then writes. Whatever a far end answers is observed and becomes the new base, so that an echo is
 //! no change. When answers changed something, the run goes round again until nothing is left to do.
 
+mod conformance;
 mod decide;
 mod deletion;
 mod observe;
