@@ -122,6 +122,16 @@ impl Store {
 
     /// A page of conflicts by number.
     pub async fn conflicts(&self, filter: &ConflictFilter) -> Result<Vec<Conflict>> {
+        let found = Entity::find().filter(self.matching(filter)).order_by_asc(Column::Id).limit(filter.limit);
+        found.all(self.reader()).await?.into_iter().map(Conflict::try_from).collect()
+    }
+
+    /// How many conflicts there are on this page and all that follow.
+    pub async fn count_conflicts(&self, filter: &ConflictFilter) -> Result<u64> {
+        Ok(Entity::find().filter(self.matching(filter)).count(self.reader()).await?)
+    }
+
+    fn matching(&self, filter: &ConflictFilter) -> Condition {
         let mut condition =
             Condition::all().add(Column::Tenant.eq(self.tenant())).add(Column::Id.gt(filter.after.unwrap_or_default()));
         if filter.open_only {
@@ -130,9 +140,7 @@ impl Store {
         if let Some(kind) = &filter.kind {
             condition = condition.add(Column::Kind.eq(kind.as_str()));
         }
-        let rows =
-            Entity::find().filter(condition).order_by_asc(Column::Id).limit(filter.limit).all(self.reader()).await?;
-        rows.into_iter().map(Conflict::try_from).collect()
+        condition
     }
 
     /// One conflict.

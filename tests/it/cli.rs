@@ -158,8 +158,8 @@ fn a_person_decides_a_conflict() {
     let (report, code) = place.json(&["sync"]);
     assert_eq!((writes(&report), code), (0, 3), "{report:#}");
     let (open, _) = place.json(&["conflicts", "list"]);
-    let id = open[0]["id"].to_string();
-    assert_eq!(open[0]["field"], "company");
+    let id = open["conflicts"][0]["id"].to_string();
+    assert_eq!(open["conflicts"][0]["field"], "company");
     let output = place.run(&["conflicts", "resolve", &id, "--same"]);
     assert_eq!(output.status.code(), Some(2), "a field takes a value");
     assert_eq!(place.run(&["conflicts", "resolve", &id, "--take", "shop"]).status.code(), Some(0));
