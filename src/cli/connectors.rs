@@ -2,17 +2,11 @@
 
 use std::path::Path;
 
-use std::sync::Arc;
-
-use counterpart_connectors::kit::conformance::{self, Target};
-use counterpart_connectors::{
-    Clock, Connection, LiveOptions, LiveTransport, Manifest, OpenGate, SystemClock, Transport,
-};
+use counterpart_connectors::Manifest;
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Output, table};
-use crate::budget::{AccountBudget, Ledger};
+use super::output::{Failure, Output};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -43,7 +37,7 @@ fn list(out: &Output, only: Option<&str>) -> Result<u8, Failure> {
             format!("there are {known}"),
         ));
     }
-    let mut rows = table(&[
+    let mut rows = out.table(&[
         "connector",
         "reads",
         "finds by",
@@ -57,8 +51,10 @@ fn list(out: &Output, only: Option<&str>) -> Result<u8, Failure> {
     let mut document = Vec::new();
     for name in names {
         let source = counterpart_connectors::manifest_source(name).unwrap_or_default();
-        let manifest = Manifest::parse(source, name)
-            .map_err(|problems| Failure::failed(format!("{name}: {} mistakes in its facts", problems.len())))?;
+        let manifest = Manifest::parse(source, name).map_err(|problems| {
+            let message = format!("{name}: {} mistakes in its facts", problems.len());
+            Failure::failed(message, "this is a mistake in the program: report it")
+        })?;
         let can = manifest.capabilities();
         let yes = |can: bool| if can { "yes" } else { "no" }.to_owned();
         let settings: Vec<&str> = manifest.settings.keys().map(String::as_str).collect();
@@ -85,40 +81,19 @@ fn list(out: &Output, only: Option<&str>) -> Result<u8, Failure> {
 
 async fn test(out: &Output, path: &Path, name: &str) -> Result<u8, Failure> {
     let (config, store) = app::open(path).await?;
-    let connection = config
-        .connections
-        .get(name)
-        .ok_or_else(|| Failure::usage(format!("there is no connection `{name}`"), "name one of [connections]"))?;
-    let spec = counterpart_connectors::ConnectionSpec {
-        name: name.to_owned(),
-        connector: connection.connector.clone(),
-        settings: connection.settings.clone(),
-        secrets: connection.secrets.clone(),
-        manifest_dirs: config.connectors_dir.iter().cloned().collect(),
-    };
-    out.remark(format!("this creates, changes and deletes one contact of its own at `{name}`"));
-    let transport: Arc<dyn Transport> =
-        Arc::new(LiveTransport::new(LiveOptions::default()).map_err(|error| Failure::failed(error.to_string()))?);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    // The suite stays inside the same budget as every other call to this account.
-    let open = Connection::open(spec.clone(), transport.clone(), Arc::new(OpenGate), clock.clone())
-        .map_err(|error| Failure::usage(error.to_string(), "correct the connection"))?;
-    let budgets = open.budgets().iter().map(|facts| AccountBudget {
-        connection: name.to_owned(),
-        account: open.account(),
-        class: facts.class.clone(),
-        requests: facts.requests,
-        per_ms: facts.per_ms,
-    });
-    let run = store.start_run("conformance", &[], "", clock.now()).await?;
-    let ledger =
-        Arc::new(Ledger::new(store.clone(), clock.clone(), budgets.collect(), run, format!("conformance:{run}")));
-    let mut target = Target::new(spec, transport, clock.clone());
-    target.gate = ledger.clone();
-    let report = conformance::run(target).await;
-    ledger.close().await?;
-    let verdict = if report.passed() { "ok" } else { "failed" };
-    store.finish_run(run, verdict, &json!({ "conformance": report.to_string() }), clock.now()).await?;
-    out.line(report.to_string());
-    Ok(if report.passed() { 0 } else { 1 })
+    let engine = app::engine(out, config, store)?;
+    out.remark(format!(
+        "this creates, changes and deletes contacts of its own at `{name}`; Ctrl-C stops it and deletes them first"
+    ));
+    let report = engine.conformance(name).await?;
+    if out.json {
+        out.document(&report)?;
+    } else {
+        out.line(report.to_string());
+    }
+    Ok(match (report.passed(), report.interrupted) {
+        (false, _) => 1,
+        (true, true) => 3,
+        (true, false) => 0,
+    })
 }

@@ -6,7 +6,7 @@ use counterpart_connectors::{Clock, SystemClock};
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Output, duration, table, time};
+use super::output::{Failure, Output, duration, time};
 
 /// The one stream that is read.
 const STREAM: &str = "contact";
@@ -15,7 +15,8 @@ pub(super) async fn run(out: &Output, config: &Path) -> Result<u8, Failure> {
     let (config, store) = app::open(config).await?;
     let now = SystemClock.now();
     let mut document = Vec::new();
-    let mut rows = table(&["connection", "records", "missing", "linked", "due", "last read", "last complete reading"]);
+    let mut rows =
+        out.table(&["connection", "records", "missing", "linked", "due", "last read", "last complete reading"]);
     for name in config.connections.keys() {
         let counts = store.counts(name, STREAM).await?;
         let state = store.stream_state(name, STREAM).await?;

@@ -28,7 +28,9 @@ const PREFIX: &str = "COUNTERPART__";
 pub struct ConfigError {
     /// The mistakes, in the order of the file.
     pub problems: Vec<Diagnostic>,
-    /// The text they stand in, for showing the lines.
+    /// The configuration; a mistake may stand in another file that it names.
+    pub file: String,
+    /// Its text, for showing the lines.
     pub source_text: String,
 }
 
@@ -104,11 +106,11 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
         Err(error) => {
             let message = format!("the configuration cannot be read: {error}");
             let help = "`counterpart init` writes one; `--config FILE` names another".to_owned();
-            let problem = Diagnostic { file, line: 1, column: 1, message, help };
-            return Err(ConfigError { problems: vec![problem], source_text: String::new() });
+            let problem = Diagnostic { file: file.clone(), line: 1, column: 1, message, help };
+            return Err(ConfigError { problems: vec![problem], file, source_text: String::new() });
         }
     };
-    let mut problems = Problems { file, text: &text, tree: None, found: Vec::new() };
+    let mut problems = Problems { file: file.clone(), text: &text, tree: None, found: Vec::new() };
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let config = read(&text, &folder, &mut problems);
     let mut found = problems.found;
@@ -116,7 +118,7 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
         Some(config) if found.is_empty() => Ok(config),
         _ => {
             found.sort_by_key(|problem| (problem.line, problem.column));
-            Err(ConfigError { problems: found, source_text: text })
+            Err(ConfigError { problems: found, file, source_text: text })
         }
     }
 }

@@ -122,6 +122,11 @@ impl Config {
     }
 }
 
+/// Whether the environment asks for no colours (no-color.org).
+pub fn is_color_refused() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
 /// The mapping of a connection: its own file, else the shipped one, else the one beside the operator's connector.
 pub fn load_mapping(config: &Config, connection: &ConnectionConfig) -> Result<Mapping, Vec<Diagnostic>> {
     let (source, file) = mapping_source(config, connection)?;
