@@ -62,11 +62,11 @@ pub(super) fn stop_on_ctrl_c(out: &Output, stop: CancellationToken) {
                 () = terminated => {}
             }
             if times == 0 {
+                stop.cancel();
                 if !quiet {
                     let text = format_args!("stopping after the call that is under way; once more ends at once\n");
                     let _ = std::io::Write::write_fmt(&mut std::io::stderr().lock(), text);
                 }
-                stop.cancel();
             } else {
                 std::process::exit(130);
             }
