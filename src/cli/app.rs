@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use counterpart_connectors::{LiveOptions, LiveTransport, SystemClock};
+use counterpart_connectors::{Connection, ConnectionSpec, LiveOptions, LiveTransport, OpenGate, SystemClock};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +41,21 @@ pub(super) fn engine(out: &Output, config: Arc<Config>, store: Store) -> Result<
 pub(super) fn transport() -> Result<LiveTransport, Failure> {
     let wrong = "check the machine's certificates and the limit of open files";
     LiveTransport::new(LiveOptions::default()).map_err(|error| Failure::failed(error.to_string(), wrong))
+}
+
+/// A connection for what it knows without asking anybody; its calls would not come out of a budget.
+pub(super) fn connection(config: &Config, name: &str) -> Result<Connection, String> {
+    let connection = &config.connections[name];
+    let spec = ConnectionSpec {
+        name: name.to_owned(),
+        connector: connection.connector.clone(),
+        settings: connection.settings.clone(),
+        secrets: connection.secrets.clone(),
+        manifest_dirs: config.connectors_dir.iter().cloned().collect(),
+    };
+    let transport = transport().map_err(|failure| failure.to_string())?;
+    Connection::open(spec, Arc::new(transport), Arc::new(OpenGate), Arc::new(SystemClock))
+        .map_err(|error| error.to_string())
 }
 
 /// The first Ctrl-C (or SIGTERM) stops cleanly between calls, the second at once.

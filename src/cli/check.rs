@@ -1,9 +1,8 @@
 //! `counterpart check`
 
 use std::path::Path;
-use std::sync::Arc;
 
-use counterpart_connectors::{Clock, Connection, ConnectionSpec, OpenGate, SystemClock};
+use counterpart_connectors::{Clock, SystemClock};
 use counterpart_core::mapping::Direction;
 use serde_json::{Value, json};
 
@@ -31,7 +30,7 @@ pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Fa
             Ok(mapping) => document.push(fields(name, &mapping)),
             Err(found) => mistakes.extend(found),
         }
-        match open(&config, name) {
+        match app::connection(&config, name) {
             Ok(open) => {
                 let limits: Vec<String> =
                     open.budgets().iter().map(|b| format!("{} in {}", b.requests, window(b.per_ms))).collect();
@@ -67,20 +66,6 @@ pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Fa
         out.document(&whole)?;
     }
     Ok(code)
-}
-
-fn open(config: &Config, name: &str) -> Result<Connection, String> {
-    let connection = &config.connections[name];
-    let spec = ConnectionSpec {
-        name: name.to_owned(),
-        connector: connection.connector.clone(),
-        settings: connection.settings.clone(),
-        secrets: connection.secrets.clone(),
-        manifest_dirs: config.connectors_dir.iter().cloned().collect(),
-    };
-    let transport = app::transport().map_err(|failure| failure.to_string())?;
-    Connection::open(spec, Arc::new(transport), Arc::new(OpenGate), Arc::new(SystemClock))
-        .map_err(|error| error.to_string())
 }
 
 fn fields(name: &str, mapping: &counterpart_core::Mapping) -> serde_json::Value {

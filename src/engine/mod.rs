@@ -35,6 +35,7 @@ pub use report::{
 use crate::config::Config;
 use crate::store::{Store, StoreError};
 use session::Wired;
+pub use session::worker;
 
 /// Whether the connections of a run are worked on side by side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Engine, EngineError};
 use crate::budget::{AccountBudget, Ledger};
 use crate::config::{ConnectionConfig, SyncConfig};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How long a lease lasts without a sign of life; longer than any wait for the budget that is not given up.
 const LEASE_MS: i64 = 15 * 60_000;
@@ -135,6 +135,12 @@ fn surely_dead(other: &str, ours: &str) -> bool {
         && Some(pid) != ours.next()
         && std::path::Path::new("/proc/self").exists()
         && !std::path::Path::new("/proc").join(pid).exists()
+}
+
+/// Who works on a connection now, as far as can be told from here.
+pub async fn worker(store: &Store, connection: &str, now: Millis) -> Result<Option<String>, StoreError> {
+    let found = store.lease_holder(&lease_name(connection)).await?;
+    Ok(found.filter(|(other, until)| *until > now && !surely_dead(other, &holder())).map(|(other, _)| other))
 }
 
 impl Engine {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query, SelectStatement};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter,
-    IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
 };
 use serde_json::{Value, json};
 
@@ -202,6 +202,15 @@ impl Store {
     /// How many conflicts wait for a person that are about records, or about entities with records, at any
     /// of these connections.
     pub async fn count_open_at(&self, connections: &[String]) -> Result<u64> {
+        Ok(self.open_at(connections).count(self.reader()).await?)
+    }
+
+    /// The same by kind.
+    pub async fn count_open_kinds_at(&self, connections: &[String]) -> Result<BTreeMap<String, u64>> {
+        self.by_kind(self.open_at(connections)).await
+    }
+
+    fn open_at(&self, connections: &[String]) -> Select<Entity> {
         let there = |records: SelectStatement| {
             Query::select()
                 .expr(Expr::value(1))
@@ -222,22 +231,23 @@ impl Store {
             .from(link::Entity)
             .and_where(Expr::col((link::Entity, link::Column::EntityId)).equals((Entity, Column::EntityId)))
             .take();
-        Ok(Entity::find()
-            .filter(Column::Tenant.eq(self.tenant()))
-            .filter(Column::State.eq(ConflictState::Open))
-            .filter(Condition::any().add(Expr::exists(there(own))).add(Expr::exists(there(of_entity))))
-            .count(self.reader())
-            .await?)
+        self.waiting().filter(Condition::any().add(Expr::exists(there(own))).add(Expr::exists(there(of_entity))))
     }
 
     /// How many conflicts wait for a person, by kind.
     pub async fn count_open(&self) -> Result<BTreeMap<String, u64>> {
-        let rows: Vec<(String, i64)> = Entity::find()
+        self.by_kind(self.waiting()).await
+    }
+
+    fn waiting(&self) -> Select<Entity> {
+        Entity::find().filter(Column::Tenant.eq(self.tenant())).filter(Column::State.eq(ConflictState::Open))
+    }
+
+    async fn by_kind(&self, found: Select<Entity>) -> Result<BTreeMap<String, u64>> {
+        let rows: Vec<(String, i64)> = found
             .select_only()
             .column(Column::Kind)
             .column_as(Column::Id.count(), "n")
-            .filter(Column::Tenant.eq(self.tenant()))
-            .filter(Column::State.eq(ConflictState::Open))
             .group_by(Column::Kind)
             .into_tuple()
             .all(self.reader())

@@ -810,3 +810,131 @@ fn a_locked_store_is_told_clearly() {
     });
     assert_eq!(place.run(&["sync"]).status.code(), Some(0), "it works again at once");
 }
+
+/// A connection whose calls are counted for a day, so that what is left does not depend on when one looks.
+fn counted_by_the_day(place: &Place) {
+    let own = place.folder.path().join("own/crm");
+    std::fs::create_dir_all(&own).expect("a folder");
+    let facts = include_str!("../../connectors/crm/connector.toml").replace("per = \"60s\"", "per = \"1d\"");
+    std::fs::write(own.join("connector.toml"), facts).expect("a file");
+    let config = format!("connectors_dir = \"own\"\n\n{}", place.config());
+    place.write(&config.replace("connector = \"crm\"", "connector = \"crm\"\nrequests_per_minute = 100000"));
+}
+
+#[test]
+fn status_tells_where_everything_stands() {
+    let place = Place::new(10);
+    counted_by_the_day(&place);
+    let (status, code) = place.json(&["status"]);
+    assert_eq!(code, 3, "nothing was ever read: {status:#}");
+    assert_eq!(status["connections"][0]["coverage"]["complete"], false);
+    assert!(status["connections"][0]["yield"].is_null() && status["last_run"].is_null());
+
+    let (report, _) = place.json(&["sync"]);
+    let (status, code) = place.json(&["status"]);
+    assert_eq!((code, &status["degraded"]), (0, &serde_json::json!([])), "{status:#}");
+    let house = &status["connections"][0];
+    assert_eq!((&house["connection"], &house["records"], &house["linked"]), (&"house".into(), &13.into(), &13.into()));
+    assert_eq!(house["coverage"], serde_json::json!({ "complete": true, "seen": 10, "announced": 10 }));
+    assert!(house["last_complete"].is_i64() && house["age_ms"].is_i64() && house["last_read"].is_i64(), "{house:#}");
+    let calls = &report["syncs"][0]["calls"]["house"];
+    let brought = &house["yield"];
+    assert_eq!((&brought["run"], &brought["calls"], &brought["complete"]), (&report["run"], calls, &true.into()));
+    assert_eq!((&brought["read"], &brought["changed"]), (&10.into(), &10.into()));
+    let budget = &house["budget"][0];
+    assert_eq!(
+        (&budget["class"], &budget["per_ms"], &budget["limit"]),
+        (&"all".into(), &86_400_000.into(), &100_000.into())
+    );
+    assert_eq!(budget["left"].as_i64(), calls.as_i64().map(|calls| 100_000 - calls), "{budget:#}");
+    let sync = &status["syncs"][0];
+    assert_eq!((&sync["sync"], &sync["last_run"]["verdict"]), (&"people".into(), &"ok".into()));
+    assert_eq!((&sync["wrote"]["created"], &sync["missed"]), (&6.into(), &false.into()), "{sync:#}");
+    let said = stdout(&place.run(&["status"]));
+    for word in ["whole, 10", "10 changed of 10 read", "24 h", "all is well", "no schedule"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+
+    let house = place.sandbox.people("house")[5].clone();
+    let shop = place.sandbox.people("shop").into_iter().find(|other| other.email == house.email).expect("known there");
+    place.sandbox.edit(1_800_000_000_000, "house", &house.id, "company", Some("House & Co"));
+    place.sandbox.edit(1_800_000_000_000, "shop", &shop.id, "company", Some("Shop & Co"));
+    assert_eq!(place.json(&["sync"]).1, 3);
+    let (status, code) = place.json(&["status"]);
+    let open = serde_json::json!({ "field": 1 });
+    assert_eq!((code, &status["queue"], &status["syncs"][0]["queue"]), (3, &open, &open), "{status:#}");
+    assert_eq!((&status["connections"][0]["queue"], &status["connections"][1]["queue"]), (&open, &open));
+    assert!(stdout(&place.run(&["status"])).contains("degraded: 1 field wait for a person"));
+}
+
+#[test]
+fn status_is_degraded_when_a_stream_was_cut() {
+    let place = Place::new(6);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let good = place.config();
+    place.write(&good.replace(&format!("{}/shop", place.address), &format!("{}/nobody", place.address)));
+    assert_eq!(place.run(&["sync"]).status.code(), Some(3));
+    let (status, code) = place.json(&["status"]);
+    let reasons = status["degraded"].to_string();
+    assert!(code == 3 && reasons.contains("shop was not read completely in run 2"), "{status:#}");
+    assert_eq!(status["connections"][1]["yield"]["complete"], false);
+    place.write(&good);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    assert_eq!(place.json(&["status"]).1, 0);
+}
+
+/// A schedule counts when there is one: more than one whole interval without a run is too long.
+#[test]
+fn status_knows_a_missed_schedule() {
+    let place = Place::new(3);
+    let good = place.config();
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let yearly = format!("{good}schedule = \"0 0 1 1 *\"\n");
+    place.write(&yearly);
+    let (status, code) = place.json(&["status"]);
+    assert_eq!((code, &status["syncs"][0]["missed"]), (0, &false.into()), "{status:#}");
+    assert!(status["syncs"][0]["next_at"].is_i64());
+    // The last run, as it was, two hours and three years ago.
+    let run_at = |at: i64| {
+        place.with_store(async |store| {
+            let told = store.runs(1).await.expect("runs").pop().expect("one");
+            let run = store.start_run("sync", &["people".to_owned()], "", at).await.expect("a run");
+            store.finish_run(run, "ok", &told.summary, at + 1000).await.expect("its end");
+            store.close().await.expect("it closes");
+        });
+    };
+    run_at(SystemClock.now() - 7_200_000);
+    place.write(&format!("{good}schedule = \"* * * * *\"\n"));
+    let (status, code) = place.json(&["status"]);
+    assert_eq!((code, &status["syncs"][0]["missed"]), (3, &true.into()), "{status:#}");
+    assert!(status["degraded"].to_string().contains("missed its schedule"), "{status:#}");
+    place.write(&yearly);
+    assert_eq!(place.json(&["status"]).1, 0);
+    run_at(SystemClock.now() - 3 * 366 * 86_400_000);
+    assert_eq!(place.json(&["status"]).1, 3);
+    place.write(&good);
+    assert_eq!(place.json(&["status"]).1, 0, "without a schedule nothing is missed");
+}
+
+/// A run that died is told from one that works.
+#[test]
+fn status_tells_the_living_from_the_dead() {
+    let place = Place::new(3);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let now = SystemClock.now();
+    place.with_store(async |store| {
+        store.start_run("sync", &["people".to_owned()], "", now).await.expect("a run");
+        store.lease("connection:house", "another-machine:7:0", now, 3_600_000).await.expect("a write");
+    });
+    let (status, code) = place.json(&["status"]);
+    assert_eq!((code, &status["connections"][0]["in_use_by"]), (0, &"another-machine:7:0".into()), "{status:#}");
+    assert!(status["syncs"][0]["last_run"]["verdict"].is_null());
+    assert_eq!(status["connections"][0]["yield"]["run"], 1, "what the last finished run brought");
+    let said = stdout(&place.run(&["status"]));
+    assert!(said.contains("house is in use by another-machine:7:0") && said.contains("under way"), "{said}");
+    place.with_store(async |store| {
+        store.release_lease("connection:house", "another-machine:7:0").await.expect("a write")
+    });
+    let (status, code) = place.json(&["status"]);
+    assert!(code == 3 && status["degraded"].to_string().contains("ended without a word"), "{status:#}");
+}
