@@ -282,7 +282,7 @@ fn degraded(config: &Config, status: &Status, runs: &BTreeMap<String, Last>) -> 
         }
     }
     for (kind, count) in &status.queue {
-        reasons.push(format!("{count} {kind} wait for a person: `counterpart conflicts list`"));
+        reasons.push(format!("waiting for a person: {count} {kind}; `counterpart conflicts list`"));
     }
     reasons
 }

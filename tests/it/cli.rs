@@ -864,7 +864,7 @@ fn status_tells_where_everything_stands() {
     let open = serde_json::json!({ "field": 1 });
     assert_eq!((code, &status["queue"], &status["syncs"][0]["queue"]), (3, &open, &open), "{status:#}");
     assert_eq!((&status["connections"][0]["queue"], &status["connections"][1]["queue"]), (&open, &open));
-    assert!(stdout(&place.run(&["status"])).contains("degraded: 1 field wait for a person"));
+    assert!(stdout(&place.run(&["status"])).contains("degraded: waiting for a person: 1 field"));
 }
 
 #[test]
