@@ -130,7 +130,7 @@ async fn online(out: &Output, path: &Path) -> Result<Vec<Value>, Failure> {
     let (config, store) = app::open(path).await?;
     let engine = app::engine(out, config, store)?;
     let mut found = Vec::new();
-    for (name, result) in engine.check_online().await {
+    for (name, result) in engine.check_online().await? {
         let (entry, line) = match result {
             Ok(report) => {
                 let mut parts = vec![out.paint(Tone::Good, "reached")];

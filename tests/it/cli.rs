@@ -400,6 +400,12 @@ fn the_online_check_is_part_of_the_document() {
     let online = document["online"].as_array().expect("a list");
     assert!(online.len() == 2 && online.iter().all(|entry| entry["reached"] == true), "{document:#}");
     assert!(place.json(&["check"]).0.get("online").is_none());
+    let counted: u64 = place.with_store(async |store| {
+        let run = store.runs(1).await.expect("runs").pop().expect("one");
+        assert_eq!((run.kind.as_str(), run.verdict.as_deref()), ("check", Some("ok")));
+        store.spent(run.id).await.expect("a count").iter().map(|row| row.n).sum()
+    });
+    assert_eq!(counted, place.sandbox.log().len() as u64, "every call came out of the budget");
     place.sandbox.set_faults(Faults::parse("html=1").expect("a fault"));
     let (document, code) = place.json(&["check", "--online"]);
     assert_eq!((code, &document["online"][0]["error"]["kind"]), (1, &"contract".into()), "{document:#}");
@@ -520,8 +526,8 @@ fn an_interrupted_test_of_a_connection_cleans_up() {
     proxy.came.recv().expect("a contact is created");
     let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
     assert!(interrupt.success());
-    let said = std::io::BufReader::new(child.stderr.take().expect("a pipe"));
-    assert!(said.lines().map_while(Result::ok).any(|line| line.starts_with("stopping")));
+    let mut said = std::io::BufReader::new(child.stderr.take().expect("a pipe"));
+    assert!(said.by_ref().lines().map_while(Result::ok).any(|line| line.starts_with("stopping")));
     proxy.release.send(()).expect("it waits");
     let output = child.wait_with_output().expect("it ends");
     let report: Value = serde_json::from_slice(&output.stdout).expect("one document");
