@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use counterpart_connectors::{Connection, ConnectionSpec, LiveOptions, LiveTransport, OpenGate, SystemClock};
+use counterpart_connectors::{
+    Connection, ConnectionSpec, LiveOptions, LiveTransport, OpenError, OpenGate, SystemClock,
+};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
@@ -34,17 +36,18 @@ pub(super) fn engine(out: &Output, config: Arc<Config>, store: Store) -> Result<
     let stop = CancellationToken::new();
     stop_on_ctrl_c(out, stop.clone());
     let progress: Arc<dyn Progress> = Arc::new(Bars::new(out));
-    Ok(Engine::new(config, store, Arc::new(SystemClock), Arc::new(transport()?), progress, stop)?)
+    Ok(Engine::new(config, store, Arc::new(SystemClock), transport()?, progress, stop)?)
 }
 
 /// The real network.
-pub(super) fn transport() -> Result<LiveTransport, Failure> {
+pub(super) fn transport() -> Result<Arc<LiveTransport>, Failure> {
     let wrong = "check the machine's certificates and the limit of open files";
-    LiveTransport::new(LiveOptions::default()).map_err(|error| Failure::failed(error.to_string(), wrong))
+    let opened = LiveTransport::new(LiveOptions::default()).map(Arc::new);
+    opened.map_err(|error| Failure::failed(error.to_string(), wrong))
 }
 
 /// A connection for what it knows without asking anybody; its calls would not come out of a budget.
-pub(super) fn connection(config: &Config, name: &str) -> Result<Connection, String> {
+pub(super) fn connection(config: &Config, name: &str, transport: Arc<LiveTransport>) -> Result<Connection, OpenError> {
     let connection = &config.connections[name];
     let spec = ConnectionSpec {
         name: name.to_owned(),
@@ -53,9 +56,7 @@ pub(super) fn connection(config: &Config, name: &str) -> Result<Connection, Stri
         secrets: connection.secrets.clone(),
         manifest_dirs: config.connectors_dir.iter().cloned().collect(),
     };
-    let transport = transport().map_err(|failure| failure.to_string())?;
-    Connection::open(spec, Arc::new(transport), Arc::new(OpenGate), Arc::new(SystemClock))
-        .map_err(|error| error.to_string())
+    Connection::open(spec, transport, Arc::new(OpenGate), Arc::new(SystemClock))
 }
 
 /// The first Ctrl-C (or SIGTERM) stops cleanly between calls, the second at once.

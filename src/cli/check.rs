@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use counterpart_connectors::{Clock, SystemClock};
-use counterpart_core::mapping::Direction;
+use counterpart_core::mapping::{Diagnostic, Direction};
 use serde_json::{Value, json};
 
 use super::app;
@@ -21,8 +21,8 @@ pub(super) struct Args {
 
 pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Failure> {
     let config = Config::load(path)?;
+    let transport = app::transport()?;
     let mut mistakes = Vec::new();
-    let mut problems: Vec<String> = Vec::new();
     let mut connections = out.table(&["connection", "connector", "calls allowed", "reading 1,000 contacts takes"]);
     let mut document = Vec::new();
     for (name, connection) in &config.connections {
@@ -30,7 +30,7 @@ pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Fa
             Ok(mapping) => document.push(fields(name, &mapping)),
             Err(found) => mistakes.extend(found),
         }
-        match app::connection(&config, name) {
+        match app::connection(&config, name, transport.clone()) {
             Ok(open) => {
                 let limits: Vec<String> =
                     open.budgets().iter().map(|b| format!("{} in {}", b.requests, window(b.per_ms))).collect();
@@ -39,14 +39,11 @@ pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Fa
                 let limits = if limits.is_empty() { "no limit".to_owned() } else { limits.join(", ") };
                 connections.add_row([name.clone(), connection.connector.clone(), limits, duration(takes)]);
             }
-            Err(error) => problems.push(error),
+            Err(error) => mistakes.extend(error.problems.iter().map(|problem| misset(path, name, problem))),
         }
     }
     if !mistakes.is_empty() {
-        return Err(Failure::mistakes("mapping", mistakes));
-    }
-    if !problems.is_empty() {
-        return Err(Failure::usage(problems.join("\n"), "correct these connections and check again"));
+        return Err(Failure::mistakes("configuration", mistakes));
     }
     let schedules = schedules(&config);
     if !out.json {
@@ -66,6 +63,19 @@ pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Fa
         out.document(&whole)?;
     }
     Ok(code)
+}
+
+/// What a connector says about its settings, at the setting that it names first.
+fn misset(path: &Path, name: &str, problem: &str) -> Diagnostic {
+    let setting = problem.split('`').nth(1).unwrap_or_default();
+    let (line, column) = Config::place(path, &["connections", name, setting]);
+    Diagnostic {
+        file: path.display().to_string(),
+        line,
+        column,
+        message: format!("connection `{name}`: {problem}"),
+        help: "correct it; `counterpart connectors` lists the settings of each connector".to_owned(),
+    }
 }
 
 fn fields(name: &str, mapping: &counterpart_core::Mapping) -> serde_json::Value {

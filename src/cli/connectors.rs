@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use counterpart_connectors::Manifest;
+use counterpart_connectors::{Manifest, ManifestProblem};
+use counterpart_core::mapping::Diagnostic;
 use serde_json::json;
 
 use super::app;
 use super::output::{Failure, Output};
+use crate::config::{Config, own_manifest};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -20,23 +22,56 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
     match (args.name.as_deref(), args.connection.as_deref()) {
         (Some("test"), Some(connection)) => test(out, config, connection).await,
         (Some("test"), None) => Err(Failure::usage("test what?", "`counterpart connectors test CONNECTION`")),
-        (name, _) => list(out, name),
+        (Some(name), _) => list(out, vec![described(config, name)?]),
+        (None, _) => {
+            let all = counterpart_connectors::registry().iter().map(|name| shipped(name)).collect::<Result<_, _>>()?;
+            list(out, all)
+        }
     }
 }
 
-fn list(out: &Output, only: Option<&str>) -> Result<u8, Failure> {
-    let names: Vec<&str> = counterpart_connectors::registry()
-        .iter()
-        .copied()
-        .filter(|name| only.is_none_or(|only| only == *name))
-        .collect();
-    if names.is_empty() {
-        let known = counterpart_connectors::registry().join(", ");
-        return Err(Failure::usage(
-            format!("there is no connector `{}`", only.unwrap_or_default()),
-            format!("there are {known}"),
-        ));
+/// The facts of a shipped connector.
+fn shipped(name: &str) -> Result<Manifest, Failure> {
+    let source = counterpart_connectors::manifest_source(name).unwrap_or_default();
+    Manifest::parse(source, name).map_err(|problems| {
+        let message = format!("{name}: {} mistakes in its facts", problems.len());
+        Failure::failed(message, "this is a mistake in the program: report it")
+    })
+}
+
+/// The facts of one connector: the operator's own before the shipped one.
+fn described(config: &Path, name: &str) -> Result<Manifest, Failure> {
+    let is_shipped = counterpart_connectors::registry().contains(&name);
+    let dir = match Config::load(config) {
+        Ok(config) => config.connectors_dir,
+        // What is shipped can be looked at before there is a configuration.
+        Err(_) if is_shipped || !config.exists() => None,
+        Err(error) => return Err(error.into()),
+    };
+    match dir.and_then(|dir| own_manifest(&dir, name)) {
+        Some(path) => {
+            let file = path.display().to_string();
+            let source = std::fs::read_to_string(&path).map_err(|error| {
+                Failure::usage(format!("{file} cannot be read: {error}"), "check the rights of that file")
+            })?;
+            Manifest::parse(&source, &file)
+                .map_err(|found| Failure::mistakes("connector", found.into_iter().map(mistake).collect()))
+        }
+        None if is_shipped => shipped(name),
+        None => {
+            let known = counterpart_connectors::registry().join(", ");
+            let help = format!("there are {known}, and yours in the folder that `connectors_dir` names");
+            Err(Failure::usage(format!("there is no connector `{name}`"), help))
+        }
     }
+}
+
+fn mistake(found: ManifestProblem) -> Diagnostic {
+    let ManifestProblem { file, line, column, message, help } = found;
+    Diagnostic { file, line, column, message, help }
+}
+
+fn list(out: &Output, manifests: Vec<Manifest>) -> Result<u8, Failure> {
     let mut rows = out.table(&[
         "connector",
         "reads",
@@ -49,12 +84,8 @@ fn list(out: &Output, only: Option<&str>) -> Result<u8, Failure> {
         "settings",
     ]);
     let mut document = Vec::new();
-    for name in names {
-        let source = counterpart_connectors::manifest_source(name).unwrap_or_default();
-        let manifest = Manifest::parse(source, name).map_err(|problems| {
-            let message = format!("{name}: {} mistakes in its facts", problems.len());
-            Failure::failed(message, "this is a mistake in the program: report it")
-        })?;
+    for manifest in manifests {
+        let name = manifest.name.as_str();
         let can = manifest.capabilities();
         let yes = |can: bool| if can { "yes" } else { "no" }.to_owned();
         let settings: Vec<&str> = manifest.settings.keys().map(String::as_str).collect();

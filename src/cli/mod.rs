@@ -98,8 +98,8 @@ pub fn main() -> ExitCode {
             if json {
                 // The text is there already; what reads documents gets one as well.
                 let text = error.render().to_string();
-                let document = serde_json::json!({ "error": { "code": 2, "message": text.trim_end() } });
-                Output::new(json, false, color).line(format!("{document:#}"));
+                let failure = Failure::usage(text.trim_end(), "`counterpart --help`");
+                Output::new(json, false, color).line(format!("{:#}", failure.document()));
             }
             return ExitCode::from(2);
         }

@@ -265,7 +265,7 @@ impl Failure {
     }
 
     /// What a program reads instead of the text.
-    fn document(&self) -> serde_json::Value {
+    pub(super) fn document(&self) -> serde_json::Value {
         let problems: Vec<_> = self
             .problems
             .iter()

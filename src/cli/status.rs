@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use counterpart_connectors::{Clock, Millis, SystemClock};
+use counterpart_connectors::{Clock, Connection, Millis, SystemClock};
 use serde::Serialize;
 
 use super::app;
 use super::output::{Failure, Output, Tone, duration, time, window};
 use crate::budget::{Standing, standing};
 use crate::config::{Config, SyncConfig};
-use crate::engine::{OperationCounts, RunReport, StreamReport, worker};
+use crate::engine::{EngineError, OperationCounts, RunReport, StreamReport, worker};
 use crate::schedule::Schedule;
 use crate::store::{Run, Store};
 
@@ -122,9 +122,11 @@ pub(super) async fn run(out: &Output, config: &Path) -> Result<u8, Failure> {
 
 async fn look(config: &Config, store: &Store, now: Millis) -> Result<Status, Failure> {
     let runs = last_runs(config, store).await?;
+    let transport = app::transport()?;
     let mut connections = Vec::new();
     for name in config.connections.keys() {
-        connections.push(connection(config, store, name, &runs, now).await?);
+        let open = app::connection(config, name, transport.clone()).map_err(EngineError::from)?;
+        connections.push(connection(&open, store, &runs, now).await?);
     }
     let mut syncs = Vec::new();
     for sync in &config.syncs {
@@ -177,12 +179,12 @@ async fn last_runs(config: &Config, store: &Store) -> Result<BTreeMap<String, La
 }
 
 async fn connection(
-    config: &Config,
+    open: &Connection,
     store: &Store,
-    name: &str,
     runs: &BTreeMap<String, Last>,
     now: Millis,
 ) -> Result<ConnectionStatus, Failure> {
+    let name = open.name();
     let counts = store.counts(name, STREAM).await?;
     let state = store.stream_state(name, STREAM).await?;
     let whole = match state.last_complete_scan {
@@ -200,8 +202,6 @@ async fn connection(
         seen: shown.map(|scan| scan.distinct),
         announced: shown.and_then(|scan| scan.total),
     };
-    let open = app::connection(config, name)
-        .map_err(|problem| Failure::usage(problem, "correct that connection; `counterpart check` tells more"))?;
     Ok(ConnectionStatus {
         connection: name.to_owned(),
         records: counts.live,

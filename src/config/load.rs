@@ -75,6 +75,15 @@ impl Problems<'_> {
     }
 }
 
+/// Line and column of a key path in a configuration, or of the part of it that is there.
+pub(super) fn place(path: &Path, keys: &[&str]) -> (usize, usize) {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut problems =
+        Problems { file: String::new(), text: &text, tree: DeTable::parse(&text).ok(), found: Vec::new() };
+    problems.at(keys, "", "");
+    problems.found.pop().map_or((1, 1), |found| (found.line, found.column))
+}
+
 /// Where the last part of a path that exists begins.
 fn locate(tree: &DeTable<'_>, path: &[&str]) -> usize {
     let mut found = 0;
@@ -234,6 +243,13 @@ fn connection_config(
     }
 }
 
+/// The file of a connector of the operator's own.
+pub fn own_manifest(connectors_dir: &Path, connector: &str) -> Option<PathBuf> {
+    let places =
+        [connectors_dir.join(connector).join("connector.toml"), connectors_dir.join(format!("{connector}.toml"))];
+    places.into_iter().find(|path| path.is_file())
+}
+
 /// The connector's facts; a connector that is not there is a mistake.
 fn manifest(
     place: &[&str; 2],
@@ -241,8 +257,7 @@ fn manifest(
     connectors_dir: Option<&Path>,
     problems: &mut Problems<'_>,
 ) -> Option<Manifest> {
-    let own: Option<PathBuf> = connectors_dir.map(|dir| dir.join(connector).join("connector.toml"));
-    let own = own.filter(|path| path.exists());
+    let own = connectors_dir.and_then(|dir| own_manifest(dir, connector));
     let (source, file) = match (&own, counterpart_connectors::manifest_source(connector)) {
         (Some(path), _) => (std::fs::read_to_string(path).unwrap_or_default(), path.display().to_string()),
         (None, Some(source)) => (source.to_owned(), format!("connectors/{connector}/connector.toml")),

@@ -18,7 +18,7 @@ use secrecy::SecretString;
 
 use crate::store::StoreOptions;
 
-pub use load::{ConfigError, schema};
+pub use load::{ConfigError, own_manifest, schema};
 
 /// Where the state is kept.
 #[derive(Clone, Debug)]
@@ -114,6 +114,11 @@ impl Config {
     /// Loads and checks a file and its environment. All mistakes come at once.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {
         load::load(path)
+    }
+
+    /// Line and column of a key path in the file, or of the part of it that is there.
+    pub fn place(path: &Path, keys: &[&str]) -> (usize, usize) {
+        load::place(path, keys)
     }
 
     /// What the store needs to know.

@@ -684,6 +684,44 @@ fn the_line_of_a_mistake_is_shown() {
     assert!(said.contains("  17 | \tkind = \"planet\"\n     | \t^\n"), "{said}");
 }
 
+/// What a connector says about its settings stands where the setting does, beside mistakes of other kinds.
+#[test]
+fn all_mistakes_of_a_check_have_a_place() {
+    let place = Place::new(1);
+    let shop = format!("http://{}/shop", place.address);
+    let config = place.config().replace(&shop, "http://shop.example");
+    place.write(&config.replace("connector = \"crm\"", "connector = \"crm\"\nmapping = \"none.toml\""));
+    let output = place.run(&["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("has 2 mistakes") && said.contains("none.toml:1:1: "), "{said}");
+    assert!(said.contains("counterpart.toml:12:1: connection `shop`: `base_url` is plain http"), "{said}");
+    assert!(said.contains("  12 | base_url = \"http://shop.example\"\n     | ^\n"), "{said}");
+}
+
+/// A connector of the operator's own, in either of the two places.
+#[test]
+fn own_connectors_are_described_and_checked() {
+    for file in ["own/mine/connector.toml", "own/mine.toml"] {
+        let place = Place::new(1);
+        std::fs::create_dir_all(place.folder.path().join("own/mine")).expect("a folder");
+        let facts = include_str!("../../connectors/crm/connector.toml").replace("name = \"crm\"", "name = \"mine\"");
+        std::fs::write(place.folder.path().join(file), &facts).expect("a file");
+        let mapping = include_str!("../../mappings/contact/crm.toml").replace("\"crm\"", "\"mine\"");
+        std::fs::write(place.folder.path().join("mine.toml"), mapping).expect("a file");
+        let config = place.config().replace("connector = \"crm\"", "connector = \"mine\"\nmapping = \"mine.toml\"");
+        place.write(&format!("connectors_dir = \"own\"\n\n{config}"));
+        assert_eq!(place.run(&["check"]).status.code(), Some(0), "{file}: {}", stderr(&place.run(&["check"])));
+        let (described, code) = place.json(&["connectors", "mine"]);
+        assert_eq!((code, &described[0]["name"]), (0, &"mine".into()), "{file}: {described:#}");
+        assert_eq!(place.run(&["sync"]).status.code(), Some(0), "{file}");
+        std::fs::write(place.folder.path().join(file), facts.replace("format = 1", "format = 9")).expect("a file");
+        let output = place.run(&["connectors", "mine"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(&format!("{file}:")), "{}", stderr(&output));
+    }
+}
+
 #[test]
 fn short_times_are_told_in_words() {
     let place = Place::new(1);
