@@ -98,7 +98,8 @@ pub fn main() -> ExitCode {
             if json {
                 // The text is there already; what reads documents gets one as well.
                 let text = error.render().to_string();
-                let failure = Failure::usage(text.trim_end(), "`counterpart --help`");
+                let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+                let failure = Failure::usage(text, "`counterpart --help`");
                 Output::new(json, false, color).line(format!("{:#}", failure.document()));
             }
             return ExitCode::from(2);

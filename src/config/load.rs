@@ -149,7 +149,9 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
             for error in errors {
                 let path: Vec<&str> = error.path.iter().map(String::as_str).collect();
                 let name = if path.is_empty() { String::new() } else { format!("`{}`: ", path.join(".")) };
-                problems.at(&path, format!("{name}{}", error.kind), "docs/configuration.md lists every key");
+                // figment puts quotes around names that have some.
+                let kind = error.kind.to_string().replace("``", "`");
+                problems.at(&path, format!("{name}{kind}"), "docs/configuration.md lists every key");
             }
             return None;
         }

@@ -232,7 +232,10 @@ fn mistakes_in_the_configuration_have_a_place() {
             good.replace("{ env = \"SANDBOX_TOKEN\" }", "\"in clear\""),
             "counterpart.toml:7:1: `token` is a secret and stands here in clear",
         ),
-        (good.replace("SANDBOX_TOKEN", "NOT_SET_ANYWHERE"), "the environment variable NOT_SET_ANYWHERE is not set"),
+        (
+            good.replace("SANDBOX_TOKEN", "NOT_SET_ANYWHERE"),
+            "counterpart.toml:7:1: `token` of connection `house`: the environment variable NOT_SET_ANYWHERE is not set",
+        ),
         (
             good.replace("\"house\", \"shop\"]", "\"house\", \"shpo\"]"),
             "counterpart.toml:18:21: there is no connection `shpo`",
@@ -247,7 +250,16 @@ fn mistakes_in_the_configuration_have_a_place() {
             format!("{good}timezone = \"Mars/Olympus\"\nschedule = \"0 2 * * *\"\n"),
             "there is no time zone `Mars/Olympus`",
         ),
-        (format!("{good}surprise = 1\n"), "surprise"),
+        (format!("{good}surprise = 1\n"), "counterpart.toml:20:1: `syncs.0.surprise`: unknown field"),
+        (good.replace("[store]", "[store]\ncolour = 1"), "counterpart.toml:2:1: `store.colour`: unknown field"),
+        (
+            good.replace("between = [\"house\", \"shop\"]", "between = \"house\""),
+            "counterpart.toml:18:1: `syncs.0.between`",
+        ),
+        (
+            good.replace("connector = \"crm\"", "connector = \"crm\"\nrequests_per_minute = \"many\""),
+            "counterpart.toml:6:1: connection `house`: `requests_per_minute` must be a whole number",
+        ),
         (good.replace("kind = \"contact\"", "kind = 7"), "counterpart.toml:17:1"),
         (good.replace("url = \"sqlite:", "url = \"mysql:"), "counterpart.toml:2:1: this is no address of a store"),
         (good.replace("[store]", "[store"), "counterpart.toml:1:"),
