@@ -14,7 +14,7 @@ use serde_json::{Map, Value as Json};
 use crate::field::{FieldName, Fields, PersonName, Slot, Value};
 use crate::merge::{Golden, is_valid};
 use crate::path::RemotePath;
-pub use transform::Transform;
+pub use transform::{Transform, Words};
 
 /// A mistake in a file: where, what, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,16 @@ struct Line {
     missing: Missing,
     cleared: Cleared,
     max_length: Option<usize>,
+    too_long: TooLong,
+}
+
+/// What becomes of a text that is longer than the vendor holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TooLong {
+    /// Its beginning is kept.
+    Cut,
+    /// Its beginning would be something else, another address or id: it is not written.
+    Unholdable,
 }
 
 /// A loaded mapping file.
@@ -254,9 +264,14 @@ impl Line {
     }
 
     fn write(&self, slot: &Slot, current: Option<&Json>, body: &mut Json) {
+        let projected = self.project(slot, current);
+        // What the vendor cannot hold is left out: a blank in its place would be a clear that nobody made.
+        if projected == Slot::Cleared && matches!(slot, Slot::Set(value) if !is_empty(value)) {
+            return;
+        }
         match &self.place {
             Place::One(path) => {
-                let value = match self.project(slot, current) {
+                let value = match projected {
                     Slot::Cleared => self.blank(),
                     Slot::Set(value) => self.transform.write(&value),
                 };
@@ -270,7 +285,7 @@ impl Line {
                 path.set(body, value);
             }
             Place::Parts { given, family } => {
-                let (first, last) = match self.project(slot, current) {
+                let (first, last) = match projected {
                     Slot::Set(Value::Name(name)) => (name.given.unwrap_or_default(), name.family.unwrap_or_default()),
                     _ => (String::new(), String::new()),
                 };
@@ -303,12 +318,28 @@ impl Line {
             (Place::One(_), Value::Name(name)) => Value::Name(PersonName::whole(&name.full)),
             (_, value) => value.clone(),
         };
-        let value = match self.max_length {
-            Some(max) => cut(value, max),
-            None => value,
+        let value = match (self.max_length, self.too_long) {
+            (Some(max), TooLong::Cut) => cut(value, max),
+            (Some(max), TooLong::Unholdable) if written_length(&self.transform.write(&value)) > max => {
+                return Slot::Cleared;
+            }
+            _ => value,
         };
         self.transform.project(value)
     }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => text.is_empty(),
+        Value::Set(set) => set.is_empty(),
+        Value::Name(name) => name.full.is_empty(),
+        Value::Bool(_) => false,
+    }
+}
+
+fn written_length(written: &Json) -> usize {
+    written.as_str().map_or(0, |text| text.chars().count())
 }
 
 /// Cuts texts to what the vendor can hold.

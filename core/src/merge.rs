@@ -365,7 +365,7 @@ fn follow(field: &FieldName, wanted: &Slot, side: &Side<'_>, result: &mut SideRe
     let settled = base.is_some_and(|base| agree(&base.means, wanted) && agree(&base.here, here));
     // A vendor that cannot hold the value at all is not argued with.
     let unholdable = projected == Slot::Cleared && *wanted != Slot::Cleared;
-    if settled || unholdable {
+    if settled || unholdable || unreadable() {
         return;
     }
     if !side.mapping.provides(field) && base.is_some_and(|base| !agree(&base.here, here)) {

@@ -183,3 +183,66 @@ fn the_same_external_id_links() {
     assert_eq!(r.groups.len(), 1);
     assert!(r.reviews.is_empty());
 }
+
+fn with_table() -> Mapping {
+    map("language = { remote = \"/language\", transform = \"table\", table = { sv = \"Swedish\", en = \" sv \" } }")
+}
+
+#[test]
+fn a_word_that_the_table_does_not_know_is_not_taken() {
+    let m = with_table();
+    for raw in ["Klingon", "en", "SWEDISH"] {
+        let remote = json!({ "language": raw });
+        let read = m.read(&remote, None);
+        assert!(read.fields.is_empty(), "{raw} was taken as {:?}", read.fields);
+        assert!(read.problems[0].why.contains(raw), "{:?}", read.problems);
+        assert!(m.is_unreadable(&f("language"), &remote));
+    }
+    // The vendor's `sv` is the table's `en`, whatever blanks stand around it.
+    assert_eq!(m.read(&json!({ "language": "sv" }), None).fields, one("language", t("en")));
+    assert_eq!(m.write(&one("language", t("en")), None), json!({ "language": " sv " }));
+}
+
+#[test]
+fn a_word_that_the_table_does_not_know_is_not_written_over() {
+    let m = with_table();
+    let plain = map("language = { remote = \"/language\" }");
+    let remote = json!({ "language": "Klingon" });
+    let read = m.read(&remote, None);
+    let (oa, a) = (one("language", t("en")), base("language", t("sv")));
+    // Also where the engine still goes by what was shown before.
+    for shown in [read.fields, one("language", t("sv"))] {
+        let b = Side { remote: Some(&remote), ..side("b", &shown, &a, &m, Some(1)) };
+        let golden = gold("language", t("sv"), "a", 1);
+        let out = merge(&golden, &[side("a", &oa, &a, &plain, Some(2)), b], &order());
+        assert_eq!(out.golden.as_ref().expect("a changed it")[&f("language")].slot, t("en"));
+        assert!(out.sides[1].write.is_empty(), "{:?}", out.sides[1].write);
+        assert!(out.conflicts.is_empty());
+    }
+}
+
+#[test]
+fn a_word_that_the_table_cannot_say_blanks_nothing() {
+    let m = with_table();
+    assert_eq!(m.write(&one("language", t("tlh")), Some(&json!({ "language": "Swedish" }))), json!({}));
+    assert_eq!(m.write(&one("language", Slot::Cleared), None), json!({ "language": null }));
+    assert!(m.creation(&gold("language", t("tlh"), "a", 1)).is_empty());
+    let (oa, ob) = (one("language", t("tlh")), one("language", t("sv")));
+    let x = base("language", t("sv"));
+    let plain = map("language = { remote = \"/language\" }");
+    let sides = [side("a", &oa, &x, &plain, Some(2)), side("b", &ob, &x, &m, Some(1))];
+    let out = merge(&gold("language", t("sv"), "a", 1), &sides, &order());
+    assert!(out.sides[1].write.is_empty(), "{:?}", out.sides[1].write);
+}
+
+#[test]
+fn an_address_is_never_cut_into_another_one() {
+    let m = map(
+        "email = { remote = \"/email\", max_length = 10 }\n\"external.ref\" = { remote = \"/ref\", max_length = 3 }\n\
+         company = { remote = \"/company\", max_length = 4 }",
+    );
+    let all =
+        Fields::from([(f("email"), t("ana@firm.test")), (f("external.ref"), t("12345")), (f("company"), t("Alpha"))]);
+    assert_eq!(m.write(&all, None), json!({ "company": "Alph" }));
+    assert_eq!(m.project(&f("email"), &t("a@b.test"), None), t("a@b.test"));
+}

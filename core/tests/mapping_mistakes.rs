@@ -109,6 +109,8 @@ fn a_table_must_be_readable_where_it_is_read() {
     assert_eq!(said(&table("")).len(), 1);
     assert_eq!(said(&table(", direction = \"in\"")).len(), 1);
     Mapping::parse(&whole(&table(", direction = \"out\"")), "m.toml").expect("writing it is clear");
+    let empty = "language = { remote = \"/l\", transform = \"table\", table = { none = \"\" } }";
+    assert_eq!(said(empty), ["1:58 an empty word cannot be told from no value"]);
 }
 
 /// The mark below a line stands at the column, also behind tabs, which a terminal shows as wide as it likes.

@@ -258,6 +258,21 @@ proptest! {
         prop_assert_eq!(mapping.read(&after, None), read, "{}", name);
     }
 
+    /// Whatever a vendor shows where a word of the table is expected: it stays, and is not taken for something else.
+    #[test]
+    fn unknown_words_survive(raw in raw()) {
+        let (_, mapping) = MAPPINGS.last().expect("our own");
+        let record = serde_json::json!({ "language": raw, "timezone": "UTC" });
+        let read = mapping.read(&record, None);
+        let mut after = record.clone();
+        patch(&mut after, &sent(&mapping.write(&read.fields, Some(&record))));
+        prop_assert_eq!(after["language"].as_str().unwrap_or_default().trim(), raw.trim());
+        let language = FieldName::parse("language").expect("a known field");
+        let known = matches!(raw.trim(), "Swedish" | "English" | "Français" | "");
+        prop_assert_eq!(read.fields.contains_key(&language), known);
+        prop_assert_eq!(mapping.is_unreadable(&language, &record), !known);
+    }
+
     /// Every normal form is its own normal form, whatever the text.
     #[test]
     fn normal_forms_are_idempotent(raw in raw()) {

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::{Cleared, Diagnostic, Direction, Line, Mapping, Missing, Place, Transform};
+use super::{Cleared, Diagnostic, Direction, Line, Mapping, Missing, Place, TooLong, Transform, Words};
 use crate::field::{FieldKind, FieldName};
+use crate::normalize;
 use crate::path::RemotePath;
 
 /// Keys of the file.
@@ -274,6 +275,7 @@ fn line(
     if let Some(max) = entry.max_length.as_ref().filter(|max| *max.get_ref() == 0) {
         problems.add(max.span(), "nothing at all can be held", "write how many characters the vendor holds, from 1");
     }
+    let is_table = matches!(transform, Some(Transform::Table(_)));
     let place = place?;
     let written: Vec<String> = match &place {
         Place::One(path) => vec![path.to_string()],
@@ -294,6 +296,11 @@ fn line(
         missing: entry.missing,
         cleared: entry.cleared,
         max_length: entry.max_length.map(Spanned::into_inner),
+        too_long: match name.kind() {
+            FieldKind::Text if !name.as_str().starts_with("external.") && !is_table => TooLong::Cut,
+            FieldKind::Name => TooLong::Cut,
+            _ => TooLong::Unholdable,
+        },
     })
 }
 
@@ -425,9 +432,14 @@ fn table(name: &FieldName, entry: &Entry, at: Range<usize>, problems: &mut Probl
         problems.add(at, format!("`{name}` has no table"), "write `table = { canonical = \"vendor\" }`");
         return None;
     };
-    let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut taken: BTreeMap<String, &str> = BTreeMap::new();
     for (canonical, vendor) in table.get_ref() {
-        if let Some(other) = taken.insert(vendor, canonical)
+        if canonical.trim().is_empty() || vendor.trim().is_empty() {
+            let help = "leave the entry out: a cleared field is written as `cleared` says";
+            problems.add(table.span(), "an empty word cannot be told from no value", help);
+            return None;
+        }
+        if let Some(other) = taken.insert(normalize::text(vendor), canonical)
             && entry.direction != Direction::Out
         {
             let message = format!("`{vendor}` stands for both `{other}` and `{canonical}`, so it cannot be read");
@@ -435,5 +447,5 @@ fn table(name: &FieldName, entry: &Entry, at: Range<usize>, problems: &mut Probl
             return None;
         }
     }
-    Some(Transform::Table(table.get_ref().clone()))
+    Some(Transform::Table(Words::new(table.get_ref())))
 }

@@ -39,12 +39,33 @@ pub enum Transform {
         /// The member.
         item: Option<String>,
     },
-    /// Canonical text to vendor text, one to one.
-    Table(BTreeMap<String, String>),
+    /// Canonical word to vendor word, one to one.
+    Table(Words),
+}
+
+/// Words of a table, for both ways. A word that is not in it has no meaning here: the vendor's is not taken and never
+/// written over, the canonical one is not written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    to_vendor: BTreeMap<String, String>,
+    to_canonical: BTreeMap<String, String>,
+}
+
+impl Words {
+    /// The words by canonical one; of several canonical ones for one vendor word the first is read.
+    pub fn new(words: &BTreeMap<String, String>) -> Words {
+        let mut table = Words::default();
+        for (canonical, vendor) in words {
+            let canonical = normalize::text(canonical);
+            table.to_canonical.entry(normalize::text(vendor)).or_insert_with(|| canonical.clone());
+            table.to_vendor.insert(canonical, vendor.clone());
+        }
+        table
+    }
 }
 
 impl Transform {
-    /// Reads the vendor's value; an error is a JSON type that this cannot be.
+    /// Reads the vendor's value; an error is one that has no meaning here: nothing is known of the field then.
     pub fn read(&self, value: &Json, region: Option<&str>) -> Result<Slot, String> {
         if value.is_null() {
             return Ok(Slot::Cleared);
@@ -87,9 +108,10 @@ impl Transform {
                 };
                 flag.map(Value::Bool).ok_or_else(|| "neither yes nor no".to_owned())?
             }
-            Transform::Table(table) => {
-                let known = table.iter().find(|(_, vendor)| **vendor == text).map(|(canonical, _)| canonical.clone());
-                Value::Text(known.unwrap_or(text))
+            // Handed on as it is it could be taken for another entry's word, and come back as something else.
+            Transform::Table(words) => {
+                let known = words.to_canonical.get(&text).cloned();
+                Value::Text(known.ok_or_else(|| format!("`{text}` is not in the table"))?)
             }
             Transform::Tags { .. } => return Err("a list was expected".to_owned()),
         }))
@@ -112,8 +134,8 @@ impl Transform {
             (Transform::Country { name: true }, Value::Text(code)) => {
                 Json::String(normalize::country_name(code).map_or_else(|| code.clone(), str::to_owned))
             }
-            (Transform::Table(table), Value::Text(text)) => {
-                Json::String(table.get(text).cloned().unwrap_or_else(|| text.clone()))
+            (Transform::Table(words), Value::Text(text)) => {
+                Json::String(words.to_vendor.get(text).cloned().unwrap_or_default())
             }
             (_, Value::Text(text)) => Json::String(text.clone()),
             (_, Value::Name(name)) => Json::String(name.full.clone()),
@@ -122,9 +144,12 @@ impl Transform {
         }
     }
 
-    /// The canonical value as it comes back from the vendor.
+    /// The canonical value as it comes back from the vendor; cleared where the vendor cannot hold it.
     pub fn project(&self, value: Value) -> Slot {
         match value {
+            Value::Text(text) if matches!(self, Transform::Table(words) if !words.to_vendor.contains_key(&text)) => {
+                Slot::Cleared
+            }
             Value::Set(set) if set.is_empty() => Slot::Cleared,
             Value::Text(text) if text.is_empty() => Slot::Cleared,
             Value::Name(name) if name.full.is_empty() => Slot::Cleared,
