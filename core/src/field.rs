@@ -32,6 +32,17 @@ pub enum FieldKind {
     Country,
     /// A set of texts.
     Set,
+    /// A set of e-mail addresses.
+    Emails,
+    /// A set of phone numbers.
+    Phones,
+}
+
+impl FieldKind {
+    /// Whether it holds a set.
+    pub fn is_set(self) -> bool {
+        matches!(self, FieldKind::Set | FieldKind::Emails | FieldKind::Phones)
+    }
 }
 
 /// The closed list of contact fields; `custom.*` and `external.*` are open.
@@ -50,8 +61,8 @@ const KNOWN: &[(&str, FieldKind)] = &[
     ("language", FieldKind::Text),
     ("mobile_phone", FieldKind::Phone),
     ("name", FieldKind::Name),
-    ("other_emails", FieldKind::Set),
-    ("other_phones", FieldKind::Set),
+    ("other_emails", FieldKind::Emails),
+    ("other_phones", FieldKind::Phones),
     ("phone", FieldKind::Phone),
     ("tags", FieldKind::Set),
     ("timezone", FieldKind::Text),
@@ -196,8 +207,9 @@ impl Value {
     pub fn parse(kind: FieldKind, text: &str) -> Value {
         match kind {
             FieldKind::Name => Value::Name(PersonName::whole(text)),
-            FieldKind::Set => {
-                Value::Set(text.split(',').map(normalize::text).filter(|item| !item.is_empty()).collect())
+            FieldKind::Set | FieldKind::Emails | FieldKind::Phones => {
+                let items = text.split(',').map(|item| normalize::item(kind, item, None));
+                Value::Set(items.filter(|item| !item.is_empty()).collect())
             }
             FieldKind::Bool => normalize::boolean(text).map_or_else(|| Value::Text(normalize::text(text)), Value::Bool),
             FieldKind::Email => Value::Text(normalize::email(text)),

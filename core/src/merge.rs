@@ -392,6 +392,8 @@ fn note(field: &FieldName, here: &Slot, wanted: &Slot, side: &Side<'_>, result: 
 pub fn is_valid(field: &FieldName, slot: &Slot) -> bool {
     match slot {
         Slot::Set(Value::Text(text)) => normalize::is_valid(field.kind(), text),
+        // One bad item holds the whole list back: without it the list would be another one.
+        Slot::Set(Value::Set(items)) => items.iter().all(|item| normalize::is_valid(field.kind(), item)),
         _ => true,
     }
 }

@@ -246,3 +246,83 @@ fn an_address_is_never_cut_into_another_one() {
     assert_eq!(m.write(&all, None), json!({ "company": "Alph" }));
     assert_eq!(m.project(&f("email"), &t("a@b.test"), None), t("a@b.test"));
 }
+
+/// The groups that two records of two systems end in, and what waits.
+fn meet(a: &Fields, b: &Fields) -> identity::Resolution {
+    let none = BTreeSet::new();
+    let mem = |id, c, fields| Member { id, connection: c, external_id: "1", entity: None, fields, apart: &none };
+    let rules = IdentityRules::default();
+    let keys = [identity::keys(a, &rules), identity::keys(b, &rules)];
+    let mut all = identity::Resolution::default();
+    for part in identity::connect(&keys, |_| true) {
+        let members: Vec<Member<'_>> =
+            part.iter().map(|&at| if at == 0 { mem(1, "a", a) } else { mem(2, "b", b) }).collect();
+        let found = identity::resolve(&members, &rules);
+        all.groups.extend(found.groups);
+        all.reviews.extend(found.reviews);
+    }
+    all
+}
+
+#[test]
+fn what_cannot_be_anybodys_own_is_no_key() {
+    let cases = [
+        ("phone", "+99912345678"),
+        ("phone", "+4612"),
+        ("phone", "+15552368"),
+        ("mobile_phone", "+46700000000"),
+        ("email", "not an address"),
+        ("email", "root@localhost"),
+        ("email", "info@printer.local"),
+        ("email", "nobody@example.invalid"),
+        ("email", "ana@[127.0.0.1]"),
+    ];
+    for (name, value) in cases {
+        let record = one(name, t(value));
+        assert!(identity::keys(&record, &IdentityRules::default()).is_empty(), "{name} {value}");
+        assert_eq!(meet(&record, &record).groups.len(), 2, "{name} {value} tied two records together");
+    }
+    let good = Fields::from([(f("phone"), t("+46701740605")), (f("email"), t("ana@firm.test"))]);
+    assert_eq!(identity::keys(&good, &IdentityRules::default()).len(), 2);
+}
+
+#[test]
+fn an_extension_does_not_keep_records_apart_and_two_different_ones_do() {
+    let rec = |phone: &str, name: &str| {
+        Fields::from([(f("phone"), t(phone)), (f("name"), Slot::Set(Value::Name(PersonName::whole(name))))])
+    };
+    let (none, twelve, thirteen) = ("+46812345678", "+46812345678;ext=12", "+46812345678;ext=13");
+    assert_eq!(meet(&rec(none, "Ana Lind"), &rec(twelve, "Ana Lind")).groups.len(), 1);
+    assert_eq!(meet(&rec(twelve, "Ana Lind"), &rec(twelve, "Ana Lind")).groups.len(), 1);
+    let desks = meet(&rec(twelve, "Ana Lind"), &rec(thirteen, "Ana Lind"));
+    assert_eq!((desks.groups.len(), desks.reviews.len()), (0, 1), "{desks:?}");
+    assert!(meet(&rec(none, "Ana Lind"), &rec(twelve, "Bo Berg")).groups.is_empty(), "the names contradict");
+}
+
+#[test]
+fn other_addresses_and_numbers_are_normalised_and_checked() {
+    let m = map("other_emails = { remote = \"/emails\", item = \"/value\" }\nother_phones = { remote = \"/phones\" }");
+    let remote = json!({
+        "emails": [{ "value": " ANA@Firm.Test " }, { "value": "ana@firm.test" }],
+        "phones": ["070-174 06 05", "+46 8 123 456 78 ext 3"],
+    });
+    let set = |items: &[&str]| Slot::Set(Value::Set(items.iter().map(|item| (*item).to_owned()).collect()));
+    let read = m.read(&remote, Some("SE"));
+    assert!(read.problems.is_empty(), "{:?}", read.problems);
+    assert_eq!(read.fields[&f("other_emails")], set(&["ana@firm.test"]));
+    assert_eq!(read.fields[&f("other_phones")], set(&["+46701740605", "+46812345678;ext=3"]));
+    assert_eq!(Value::parse(f("other_emails").kind(), "A@b.test, c@d.test"), {
+        Value::Set(["a@b.test".to_owned(), "c@d.test".to_owned()].into())
+    });
+
+    // A bad item holds the list back on its own side.
+    let bad = m.read(&json!({ "emails": [{ "value": "ana@firm.test" }, { "value": "call me" }] }), Some("SE"));
+    assert_eq!(bad.problems.len(), 1);
+    assert_eq!(m.write(&bad.fields, None), json!({}));
+    let x = base("other_emails", set(&["old@firm.test"]));
+    let good = one("other_emails", set(&["new@firm.test"]));
+    let golden = gold("other_emails", set(&["old@firm.test"]), "a", 1);
+    let out = merge(&golden, &[side("a", &good, &x, &m, Some(2)), side("b", &bad.fields, &x, &m, Some(3))], &order());
+    assert_eq!(out.golden.as_ref().expect("a changed it")[&f("other_emails")].slot, set(&["new@firm.test"]));
+    assert!(out.sides[1].write.is_empty() && out.conflicts.is_empty(), "{out:?}");
+}

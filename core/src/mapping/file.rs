@@ -21,7 +21,7 @@ const ENTRY_KEYS: [(&str, &str); 13] = [
     ("cleared", "write \"null\" or \"empty\""),
     ("direction", "write \"in\", \"out\" or \"both\""),
     ("family", "write a path in quotes, such as \"/last_name\""),
-    ("form", "write \"code\" or \"name\""),
+    ("form", "write \"code\" or \"name\" for a country, \"e164\" for a phone number without extension"),
     ("given", "write a path in quotes, such as \"/first_name\""),
     ("item", "write the member in quotes, such as \"/name\""),
     ("max_length", "write how many characters the vendor holds, from 1"),
@@ -49,7 +49,7 @@ struct Entry {
     item: Option<Spanned<String>>,
     yes: Option<Spanned<String>>,
     no: Option<Spanned<String>>,
-    form: Option<Spanned<CountryForm>>,
+    form: Option<Spanned<Form>>,
     table: Option<Spanned<BTreeMap<String, String>>>,
     /// Keys that are there and could not be read: what follows from them is not said as well.
     unread: Vec<String>,
@@ -72,9 +72,13 @@ enum TransformName {
 
 #[derive(Clone, Copy, Deserialize, PartialEq)]
 #[serde(rename_all = "snake_case")]
-enum CountryForm {
+enum Form {
+    /// A country's code.
     Code,
+    /// A country's English name.
     Name,
+    /// A phone number without its extension.
+    E164,
 }
 
 struct Problems<'a> {
@@ -351,7 +355,7 @@ fn transform(name: &FieldName, entry: &Entry, span: &Range<usize>, problems: &mu
         FieldKind::Bool => TransformName::Bool,
         FieldKind::Number => TransformName::Number,
         FieldKind::Country => TransformName::Country,
-        FieldKind::Set => TransformName::Tags,
+        FieldKind::Set | FieldKind::Emails | FieldKind::Phones => TransformName::Tags,
     });
     let at = entry.transform.as_ref().map_or(span.clone(), Spanned::span);
     let fits = match chosen {
@@ -363,7 +367,7 @@ fn transform(name: &FieldName, entry: &Entry, span: &Range<usize>, problems: &mu
         TransformName::Phone => matches!(kind, FieldKind::Phone | FieldKind::Text),
         TransformName::Country => matches!(kind, FieldKind::Country | FieldKind::Text),
         TransformName::Bool => kind == FieldKind::Bool,
-        TransformName::Tags => kind == FieldKind::Set,
+        TransformName::Tags => kind.is_set(),
     };
     if !fits {
         let message = format!("this transform does not give what `{name}` holds ({kind:?})");
@@ -371,19 +375,19 @@ fn transform(name: &FieldName, entry: &Entry, span: &Range<usize>, problems: &mu
         return None;
     }
     without_effect(chosen, entry, problems);
+    let is_form = |wanted: Form| entry.form.as_ref().is_some_and(|form| *form.get_ref() == wanted);
     Some(match chosen {
         TransformName::Text => Transform::Text,
         TransformName::FullName => Transform::FullName,
         TransformName::Email => Transform::Email,
-        TransformName::Phone => Transform::Phone,
+        TransformName::Phone => Transform::Phone { extension: !is_form(Form::E164) },
         TransformName::Date => Transform::Date,
         TransformName::Number => Transform::Number,
-        TransformName::Country => {
-            Transform::Country { name: entry.form.as_ref().is_some_and(|form| *form.get_ref() == CountryForm::Name) }
-        }
+        TransformName::Country => Transform::Country { name: is_form(Form::Name) },
         TransformName::Bool => return yes_and_no(entry, problems),
         TransformName::Tags => {
-            Transform::Tags { item: entry.item.as_ref().map(|item| item.get_ref().trim_start_matches('/').to_owned()) }
+            let item = entry.item.as_ref().map(|item| item.get_ref().trim_start_matches('/').to_owned());
+            Transform::Tags { item, of: kind }
         }
         TransformName::Table => return table(name, entry, at, problems),
     })
@@ -392,11 +396,13 @@ fn transform(name: &FieldName, entry: &Entry, span: &Range<usize>, problems: &mu
 /// Keys that the chosen transform does not look at: the file's author believes that they do something.
 fn without_effect(chosen: TransformName, entry: &Entry, problems: &mut Problems<'_>) {
     let text = |key: &Option<Spanned<String>>| key.as_ref().map(Spanned::span);
+    let form = |any: &[Form]| entry.form.as_ref().filter(|form| any.contains(form.get_ref())).map(Spanned::span);
     let keys = [
         ("item", text(&entry.item), TransformName::Tags, "a list"),
         ("yes", text(&entry.yes), TransformName::Bool, "true or false"),
         ("no", text(&entry.no), TransformName::Bool, "true or false"),
-        ("form", entry.form.as_ref().map(Spanned::span), TransformName::Country, "a country"),
+        ("form", form(&[Form::Code, Form::Name]), TransformName::Country, "a country"),
+        ("form", form(&[Form::E164]), TransformName::Phone, "a phone number"),
         ("table", entry.table.as_ref().map(Spanned::span), TransformName::Table, "`transform = \"table\"`"),
     ];
     for (key, span, with, what) in keys {

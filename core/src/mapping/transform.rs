@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
-use crate::field::{PersonName, Slot, Value};
+use crate::field::{FieldKind, PersonName, Slot, Value};
 use crate::normalize;
 
 /// How a vendor's value and the canonical one correspond.
@@ -16,8 +16,11 @@ pub enum Transform {
     FullName,
     /// An e-mail address.
     Email,
-    /// A phone number; E.164 when written.
-    Phone,
+    /// A phone number; E.164 when written, with `;ext=` behind it where there is an extension.
+    Phone {
+        /// Whether the vendor can hold one.
+        extension: bool,
+    },
     /// A day; ISO when written.
     Date,
     /// A decimal number, written as a text.
@@ -38,6 +41,8 @@ pub enum Transform {
     Tags {
         /// The member.
         item: Option<String>,
+        /// What the texts are.
+        of: FieldKind,
     },
     /// Canonical word to vendor word, one to one.
     Table(Words),
@@ -70,8 +75,8 @@ impl Transform {
         if value.is_null() {
             return Ok(Slot::Cleared);
         }
-        if let Transform::Tags { item } = self {
-            return tags(value, item.as_deref());
+        if let Transform::Tags { item, of } = self {
+            return tags(value, item.as_deref(), *of, region);
         }
         if let (Transform::Bool { yes: None, .. }, Json::Bool(flag)) = (self, value) {
             return Ok(Slot::Set(Value::Bool(*flag)));
@@ -93,7 +98,11 @@ impl Transform {
             },
             Transform::FullName => Value::Name(PersonName::whole(&text)),
             Transform::Email => Value::Text(normalize::email(&text)),
-            Transform::Phone => Value::Text(normalize::phone(&text, region).unwrap_or_else(|raw| raw)),
+            Transform::Phone { extension } => match normalize::phone(&text, region) {
+                Ok(number) if !extension => Value::Text(normalize::phone_parts(&number).0.to_owned()),
+                Ok(number) => Value::Text(number),
+                Err(raw) => Value::Text(raw),
+            },
             Transform::Date => Value::Text(normalize::date(&text).unwrap_or(text)),
             Transform::Number => Value::Text(normalize::number(&text).unwrap_or(text)),
             Transform::Country { .. } => Value::Text(normalize::country(&text).unwrap_or(text)),
@@ -120,7 +129,7 @@ impl Transform {
     /// Writes a canonical value the vendor's way.
     pub fn write(&self, value: &Value) -> Json {
         match (self, value) {
-            (Transform::Tags { item }, Value::Set(set)) => set
+            (Transform::Tags { item, .. }, Value::Set(set)) => set
                 .iter()
                 .map(|text| match item {
                     Some(member) => serde_json::json!({ member: text }),
@@ -152,13 +161,16 @@ impl Transform {
             }
             Value::Set(set) if set.is_empty() => Slot::Cleared,
             Value::Text(text) if text.is_empty() => Slot::Cleared,
+            Value::Text(text) if matches!(self, Transform::Phone { extension: false }) => {
+                Slot::Set(Value::Text(normalize::phone_parts(&text).0.to_owned()))
+            }
             Value::Name(name) if name.full.is_empty() => Slot::Cleared,
             value => Slot::Set(value),
         }
     }
 }
 
-fn tags(value: &Json, item: Option<&str>) -> Result<Slot, String> {
+fn tags(value: &Json, item: Option<&str>, of: FieldKind, region: Option<&str>) -> Result<Slot, String> {
     let list = value.as_array().ok_or_else(|| format!("a list was expected, not {}", type_of(value)))?;
     let mut set = BTreeSet::new();
     for entry in list {
@@ -167,7 +179,7 @@ fn tags(value: &Json, item: Option<&str>) -> Result<Slot, String> {
             None => Some(entry),
         };
         let text = text.and_then(Json::as_str).ok_or("every item of the list was expected to be a text")?;
-        set.insert(normalize::text(text));
+        set.insert(normalize::item(of, text, region));
     }
     set.remove("");
     Ok(if set.is_empty() { Slot::Cleared } else { Slot::Set(Value::Set(set)) })
