@@ -74,7 +74,7 @@ pub enum Cleared {
     /// As `null`.
     #[default]
     Null,
-    /// As an empty text.
+    /// As an empty text, or an empty list.
     Empty,
 }
 
@@ -273,7 +273,7 @@ impl Line {
             Place::One(path) => {
                 let value = match projected {
                     Slot::Cleared => self.blank(),
-                    Slot::Set(value) => self.transform.write(&value),
+                    Slot::Set(value) => self.transform.write(&value, current.and_then(|current| path.get(current))),
                 };
                 // Keyed lists are replaced as a whole by most vendors: what is there goes along.
                 if let Some(list) = path.list()
@@ -300,6 +300,7 @@ impl Line {
     fn blank(&self) -> Json {
         match self.cleared {
             Cleared::Null => Json::Null,
+            Cleared::Empty if matches!(self.transform, Transform::Tags { .. }) => Json::Array(Vec::new()),
             Cleared::Empty => Json::String(String::new()),
         }
     }
@@ -320,7 +321,7 @@ impl Line {
         };
         let value = match (self.max_length, self.too_long) {
             (Some(max), TooLong::Cut) => cut(value, max),
-            (Some(max), TooLong::Unholdable) if written_length(&self.transform.write(&value)) > max => {
+            (Some(max), TooLong::Unholdable) if written_length(&self.transform.write(&value, None)) > max => {
                 return Slot::Cleared;
             }
             _ => value,

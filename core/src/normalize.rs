@@ -119,6 +119,12 @@ pub fn item(kind: FieldKind, raw: &str, region: Option<&str>) -> String {
     }
 }
 
+/// Whether what a vendor shows as an item of a list is this item in its normal form. Where the vendor's country is not
+/// known, a number that is written as in its own country counts.
+pub fn is_item(kind: FieldKind, raw: &str, normal: &str) -> bool {
+    item(kind, raw, None) == normal || (kind == FieldKind::Phones && phone::is_same_number(raw, normal))
+}
+
 /// True or false as vendors write it.
 pub fn boolean(raw: &str) -> Option<bool> {
     match text(raw).to_lowercase().as_str() {

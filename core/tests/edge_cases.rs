@@ -326,3 +326,44 @@ fn other_addresses_and_numbers_are_normalised_and_checked() {
     assert_eq!(out.golden.as_ref().expect("a changed it")[&f("other_emails")].slot, set(&["new@firm.test"]));
     assert!(out.sides[1].write.is_empty() && out.conflicts.is_empty(), "{out:?}");
 }
+
+#[test]
+fn writing_a_list_keeps_what_else_its_items_hold() {
+    let m = map("tags = { remote = \"/labels/all\", item = \"/name\", cleared = \"empty\" }\n\
+         other_phones = { remote = \"/phones\", item = \"/number\" }");
+    let set = |items: &[&str]| Slot::Set(Value::Set(items.iter().map(|item| (*item).to_owned()).collect()));
+    let remote = json!({
+        "labels": { "all": [
+            { "id": 7, "name": " vip ", "color": "red" },
+            { "id": 8, "name": "old" },
+            { "id": 9, "name": "", "kept": true },
+            { "id": 10, "name": "e\u{301}lite", "by": { "user": 3 } },
+        ] },
+        "phones": [{ "number": "070-174 06 05", "kind": "home" }, { "number": "08-123 456 78", "kind": "work" }],
+    });
+    let wanted = Fields::from([
+        (f("tags"), set(&["a new one", "vip", "\u{e9}lite"])),
+        (f("other_phones"), set(&["+46701740605", "+4512345678"])),
+    ]);
+    let body = m.write(&wanted, Some(&remote));
+    assert_eq!(
+        body,
+        json!({
+            "labels": { "all": [
+                { "id": 7, "name": " vip ", "color": "red" },
+                { "id": 9, "name": "", "kept": true },
+                { "id": 10, "name": "e\u{301}lite", "by": { "user": 3 } },
+                { "name": "a new one" },
+            ] },
+            "phones": [{ "number": "070-174 06 05", "kind": "home" }, { "number": "+4512345678" }],
+        })
+    );
+    assert_eq!(m.read(&body, Some("SE")).fields, wanted);
+    assert_eq!(m.write(&one("tags", Slot::Cleared), Some(&remote)), json!({ "labels": { "all": [] } }));
+
+    // Plain texts stay as the vendor wrote them; without a reading there is nothing to keep.
+    let plain = map("tags = { remote = \"/tags\" }");
+    let tags = one("tags", set(&["b", "a"]));
+    assert_eq!(plain.write(&tags, Some(&json!({ "tags": ["b ", "c"] }))), json!({ "tags": ["b ", "a"] }));
+    assert_eq!(plain.write(&tags, None), json!({ "tags": ["a", "b"] }));
+}

@@ -126,16 +126,11 @@ impl Transform {
         }))
     }
 
-    /// Writes a canonical value the vendor's way.
-    pub fn write(&self, value: &Value) -> Json {
+    /// Writes a canonical value the vendor's way. `present` is what the vendor shows there: items of a list that stay
+    /// are sent as they are, with everything that the vendor keeps beside their text.
+    pub fn write(&self, value: &Value, present: Option<&Json>) -> Json {
         match (self, value) {
-            (Transform::Tags { item, .. }, Value::Set(set)) => set
-                .iter()
-                .map(|text| match item {
-                    Some(member) => serde_json::json!({ member: text }),
-                    None => Json::String(text.clone()),
-                })
-                .collect(),
+            (Transform::Tags { item, of }, Value::Set(set)) => list(set, item.as_deref(), *of, present),
             (Transform::Bool { yes, no }, Value::Bool(flag)) => match if *flag { yes } else { no } {
                 Some(word) => Json::String(word.clone()),
                 None => Json::Bool(*flag),
@@ -174,15 +169,35 @@ fn tags(value: &Json, item: Option<&str>, of: FieldKind, region: Option<&str>) -
     let list = value.as_array().ok_or_else(|| format!("a list was expected, not {}", type_of(value)))?;
     let mut set = BTreeSet::new();
     for entry in list {
-        let text = match item {
-            Some(member) => entry.get(member.trim_start_matches('/')),
-            None => Some(entry),
-        };
+        let text = item.map_or(Some(entry), |member| entry.get(member));
         let text = text.and_then(Json::as_str).ok_or("every item of the list was expected to be a text")?;
         set.insert(normalize::item(of, text, region));
     }
     set.remove("");
     Ok(if set.is_empty() { Slot::Cleared } else { Slot::Set(Value::Set(set)) })
+}
+
+/// The items that are there already, in their order, then the new ones.
+fn list(set: &BTreeSet<String>, item: Option<&str>, of: FieldKind, present: Option<&Json>) -> Json {
+    let mut new: BTreeSet<&str> = set.iter().map(String::as_str).collect();
+    let mut items = Vec::with_capacity(set.len());
+    for entry in present.and_then(Json::as_array).into_iter().flatten() {
+        let text = item.map_or(Some(entry), |member| entry.get(member)).and_then(Json::as_str);
+        // An item without a text stands for none of the values, so it is not ours to remove.
+        let Some(text) = text.filter(|text| !normalize::text(text).is_empty()) else {
+            items.push(entry.clone());
+            continue;
+        };
+        if let Some(known) = set.iter().find(|known| normalize::is_item(of, text, known)) {
+            new.remove(known.as_str());
+            items.push(entry.clone());
+        }
+    }
+    items.extend(new.into_iter().map(|text| match item {
+        Some(member) => serde_json::json!({ member: text }),
+        None => Json::String(text.to_owned()),
+    }));
+    Json::Array(items)
 }
 
 pub(super) fn type_of(value: &Json) -> &'static str {

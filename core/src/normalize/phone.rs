@@ -14,10 +14,20 @@ const PLACEHOLDER: usize = 7;
 /// E.164, followed by `;ext=` and the extension where the text names one, or the trimmed text when it cannot be read as a
 /// number. `region` (ISO alpha-2) is where a number without a country code is dialled.
 pub fn phone(raw: &str, region: Option<&str>) -> Result<String, String> {
+    read(raw, region.and_then(|code| code.to_ascii_uppercase().parse().ok()))
+}
+
+/// Whether somebody in the country of this normal form would dial what `raw` says to reach it.
+pub(super) fn is_same_number(raw: &str, normal: &str) -> bool {
+    let number = PHONE_NUMBER_UTIL.parse(normal, None);
+    let region = number.ok().and_then(|number| PHONE_NUMBER_UTIL.get_region_for_country_code(number.country_code));
+    read(raw, region).as_deref() == Ok(normal)
+}
+
+fn read(raw: &str, region: Option<Region>) -> Result<String, String> {
     let trimmed = super::text(raw);
     let dialled =
         trimmed.strip_prefix("00").filter(|rest| rest.len() > 6).map(|rest| format!("+{}", rest.trim_start()));
-    let region = region.and_then(|code| code.to_ascii_uppercase().parse::<Region>().ok());
     match PHONE_NUMBER_UTIL.parse(dialled.as_deref().unwrap_or(&trimmed), region) {
         Ok(parsed) if PHONE_NUMBER_UTIL.is_possible_number(&parsed) => {
             let number = PHONE_NUMBER_UTIL.format(&parsed, PhoneNumberFormat::E164);
