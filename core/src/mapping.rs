@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use crate::field::{FieldName, Fields, PersonName, Slot, Value};
-use crate::merge::{Golden, is_valid};
+use crate::merge::{Golden, is_valid, verdict};
 use crate::path::RemotePath;
 pub use transform::{Transform, Words};
 
@@ -113,7 +113,7 @@ pub struct Mapping {
     lines: BTreeMap<FieldName, Line>,
 }
 
-/// A value that could not be read in the kind its field has.
+/// A value that could not be read in the kind its field has, or that is not valid in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The field.
@@ -189,8 +189,8 @@ impl Mapping {
         for (field, line) in &self.lines {
             match line.read(remote, region) {
                 Ok(Some(slot)) => {
-                    if !is_valid(field, &slot) {
-                        read.problems.push(Problem { field: field.clone(), why: "not valid in its kind".to_owned() });
+                    if let Some(why) = verdict(field, &slot) {
+                        read.problems.push(Problem { field: field.clone(), why });
                     }
                     read.fields.insert(field.clone(), slot);
                 }

@@ -134,6 +134,22 @@ pub fn boolean(raw: &str) -> Option<bool> {
     }
 }
 
+/// What is wrong with a text that is not valid in its kind, for people.
+pub fn objection(kind: FieldKind, text: &str) -> String {
+    match kind {
+        FieldKind::Email | FieldKind::Emails => match verdict_of_normal(text) {
+            EmailVerdict::Invalid(why) => format!("`{text}` is no e-mail address: {why}"),
+            EmailVerdict::Valid => format!("`{text}` is not written as other systems write it"),
+        },
+        FieldKind::Phone | FieldKind::Phones => phone::objection(text),
+        FieldKind::Date => format!("`{text}` is no day"),
+        FieldKind::Number => format!("`{text}` is no decimal number"),
+        FieldKind::Country => format!("`{text}` is no country of ISO 3166 and no English name of one"),
+        FieldKind::Bool => format!("`{text}` is neither yes nor no"),
+        FieldKind::Text | FieldKind::Name | FieldKind::Set => format!("`{text}` is not valid"),
+    }
+}
+
 /// Whether this is an address as nearly all of them are, which needs no grammar: asked for every one in every merge.
 fn is_plain_email(email: &str) -> bool {
     let Some((local, domain)) = email.split_once('@') else { return false };

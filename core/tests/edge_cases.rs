@@ -21,7 +21,7 @@ fn plain() -> Mapping {
     )
 }
 fn gold(n: &str, s: Slot, from: &str, at: i64) -> Golden {
-    Golden::from([(f(n), GoldenSlot { slot: s, from: from.into(), at, rule: "r".into() })])
+    Golden::from([(f(n), GoldenSlot { slot: s, from: from.into(), at, clock: Clock::Vendor, rule: "r".into() })])
 }
 fn base(n: &str, s: Slot) -> Agreed {
     Agreed::from([(f(n), AgreedSlot { here: s.clone(), means: s })])
@@ -366,4 +366,132 @@ fn writing_a_list_keeps_what_else_its_items_hold() {
     let tags = one("tags", set(&["b", "a"]));
     assert_eq!(plain.write(&tags, Some(&json!({ "tags": ["b ", "c"] }))), json!({ "tags": ["b ", "a"] }));
     assert_eq!(plain.write(&tags, None), json!({ "tags": ["a", "b"] }));
+}
+
+fn latest() -> Policies {
+    policy(Policy::Latest)
+}
+
+#[test]
+fn the_time_of_our_reading_is_no_time_of_a_change() {
+    let m = plain();
+    let none = Agreed::new();
+    // Chat has no modification time, so the golden value carries the time at which it was read (100).
+    let oa = one("company", t("A"));
+    let first = merge(&Golden::new(), &[side("chat", &oa, &none, &m, None)], &latest());
+    let golden = first.golden.clone().expect("first seen");
+    assert_eq!((golden[&f("company")].at, golden[&f("company")].clock), (100, Clock::Ours));
+    let aa = next(&none, &first, 0);
+    // The CRM's value is newer or older than that reading; when the chat's was made is not known in either case.
+    for changed_at in [1, 1000] {
+        let ob = one("company", t("B"));
+        let out = merge(
+            &golden,
+            &[side("chat", &oa, &aa, &m, None), side("crm", &ob, &none, &m, Some(changed_at))],
+            &latest(),
+        );
+        assert_eq!(out.conflicts.len(), 1);
+        assert_eq!(out.conflicts[0].winner, None, "a time of ours was compared with a vendor's");
+        assert!(out.conflicts[0].candidates.iter().all(|c| c.changed_at.is_none() || c.connection == "crm"));
+        assert!(out.golden.is_none() && out.sides.iter().all(|side| side.write.is_empty()));
+    }
+}
+
+#[test]
+fn two_vendor_times_are_compared() {
+    let m = plain();
+    let none = Agreed::new();
+    let oa = one("company", t("A"));
+    let first = merge(&Golden::new(), &[side("chat", &oa, &none, &m, Some(50))], &latest());
+    let golden = first.golden.clone().expect("first seen");
+    assert_eq!((golden[&f("company")].at, golden[&f("company")].clock), (50, Clock::Vendor));
+    let aa = next(&none, &first, 0);
+    for (changed_at, winner) in [(49, "A"), (51, "B")] {
+        let ob = one("company", t("B"));
+        let sides = [side("chat", &oa, &aa, &m, Some(50)), side("crm", &ob, &none, &m, Some(changed_at))];
+        let out = merge(&golden, &sides, &latest());
+        assert_eq!(out.conflicts[0].winner, Some(t(winner)));
+        let now = out.golden.as_ref().unwrap_or(&golden);
+        assert_eq!(now[&f("company")].slot, t(winner));
+    }
+}
+
+/// Golden values that were stored before the clock was noted are not trusted either.
+#[test]
+fn a_stored_time_without_a_clock_is_ours() {
+    let old = json!({ "slot": "A", "from": "chat", "at": 7, "rule": "r" });
+    let slot: GoldenSlot = serde_json::from_value(old).expect("as it was stored");
+    assert_eq!(slot.clock, Clock::Ours);
+}
+
+#[test]
+fn an_invalid_value_gets_a_visible_verdict() {
+    let m = map(
+        "phone = { remote = \"/phone\" }\nemail = { remote = \"/email\" }\n\"address.country\" = { remote = \"/country\" }\n\
+         birthday = { remote = \"/birthday\" }\nother_emails = { remote = \"/emails\" }",
+    );
+    let remote = json!({
+        "phone": "+99912345678", "email": "call me", "country": "ZZ", "birthday": "soon",
+        "emails": ["ana@firm.test", "ana at firm"],
+    });
+    let read = m.read(&remote, None);
+    let said: BTreeMap<String, String> = read.problems.iter().map(|p| (p.field.to_string(), p.why.clone())).collect();
+    assert_eq!(said.len(), 5, "{said:#?}");
+    for (name, why) in [
+        ("phone", "`+99912345678` begins with no calling code"),
+        ("email", "`call me` is no e-mail address: "),
+        ("address.country", "`ZZ` is no country"),
+        ("birthday", "`soon` is no day"),
+        ("other_emails", "`ana at firm` is no e-mail address"),
+    ] {
+        assert!(said[name].contains(why), "{name}: {}", said[name]);
+    }
+    // The merge says the same, writes nothing over them, and gives them to nobody.
+    let none = Agreed::new();
+    let good = Fields::from([(f("phone"), t("+46701740605")), (f("email"), t("ana@firm.test"))]);
+    let out = merge(
+        &Golden::new(),
+        &[side("a", &good, &none, &m, Some(1)), side("b", &read.fields, &none, &m, Some(2))],
+        &latest(),
+    );
+    let verdicts: BTreeMap<String, String> =
+        out.sides[1].invalid.iter().map(|(name, why)| (name.to_string(), why.clone())).collect();
+    assert_eq!(verdicts, said);
+    assert!(out.sides[0].invalid.is_empty() && out.sides.iter().all(|side| side.write.is_empty()));
+    assert_eq!(out.golden.expect("the good ones").len(), 2);
+    assert!(out.conflicts.is_empty());
+    // An edit into something invalid says so too; one that is corrected says nothing any more.
+    let (b, bad) = (base("phone", t("+46701740605")), one("phone", t("+4612")));
+    let edited = merge(&gold("phone", t("+46701740605"), "a", 1), &[side("b", &bad, &b, &m, Some(2))], &latest());
+    assert!(edited.sides[0].invalid[&f("phone")].contains("too short"));
+    let right = one("phone", t("+46701740605"));
+    let corrected = merge(&gold("phone", t("+46701740605"), "a", 1), &[side("b", &right, &b, &m, Some(3))], &latest());
+    assert!(corrected.sides[0].invalid.is_empty());
+}
+
+#[test]
+fn what_a_side_cannot_hold_is_no_other_opinion_at_a_first_meeting() {
+    let (m, e164) = (
+        plain(),
+        map("phone = { remote = \"/phone\", form = \"e164\" }\ncompany = { remote = \"/c\", max_length = 5 }"),
+    );
+    let none = Agreed::new();
+    let crm = Fields::from([(f("phone"), t("+46812345678;ext=12")), (f("company"), t("Alpha Company"))]);
+    let chat = Fields::from([(f("phone"), t("+46812345678")), (f("company"), t("Alpha"))]);
+    let sides = [side("chat", &chat, &none, &e164, Some(9)), side("crm", &crm, &none, &m, Some(1))];
+    let out = merge(&Golden::new(), &sides, &policy(Policy::Review));
+    assert!(out.conflicts.is_empty(), "{:?}", out.conflicts);
+    let golden = out.golden.clone().expect("first seen");
+    assert_eq!(golden[&f("phone")].slot, t("+46812345678;ext=12"));
+    assert_eq!(golden[&f("company")].slot, t("Alpha Company"));
+    assert!(out.sides.iter().all(|side| side.write.is_empty()));
+    // The same when the chat comes later, and an edit there is an edit.
+    let (ab, bb) = (next(&none, &out, 1), next(&none, &out, 0));
+    let late =
+        merge(&golden, &[side("chat", &chat, &none, &e164, Some(9)), side("crm", &crm, &ab, &m, Some(1))], &latest());
+    assert!(late.golden.is_none() && late.conflicts.is_empty() && late.sides.iter().all(|side| side.write.is_empty()));
+    let edited = Fields::from([(f("phone"), t("+46701740605")), (f("company"), t("Alpha"))]);
+    let sides = [side("chat", &edited, &bb, &e164, Some(20)), side("crm", &crm, &ab, &m, Some(1))];
+    let out = merge(&golden, &sides, &latest());
+    assert_eq!(out.sides[1].write, one("phone", t("+46701740605")));
 }

@@ -304,7 +304,13 @@ fn r40_clear_absent_and_empty_on_two_sides() {
     let base = AgreedSlot { here: text("Alpha"), means: text("Alpha") };
     let golden = Golden::from([(
         company.clone(),
-        counterpart_core::GoldenSlot { slot: text("Alpha"), from: "chat".to_owned(), at: 1, rule: "test".to_owned() },
+        counterpart_core::GoldenSlot {
+            slot: text("Alpha"),
+            from: "chat".to_owned(),
+            at: 1,
+            clock: counterpart_core::Clock::Vendor,
+            rule: "test".to_owned(),
+        },
     )]);
     // An empty text is read as cleared: three ways to show nothing, two of which say something.
     let ways = [

@@ -60,6 +60,16 @@ pub(super) fn is_normal(text: &str) -> bool {
     number.and_then(lengths_of).is_some_and(|(lengths, length)| has(lengths.possible, length))
 }
 
+/// What is wrong with a text that is no normal form.
+pub(super) fn objection(text: &str) -> String {
+    let number = text.strip_prefix('+').filter(|number| !number.is_empty());
+    match number.filter(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
+        Some(number) if lengths_of(number).is_none() => format!("`{text}` begins with no calling code of a country"),
+        Some(_) => format!("`{text}` is too short or too long for its country"),
+        None => format!("`{text}` is no phone number that can be read"),
+    }
+}
+
 /// Whether a normal form can be dialled from anywhere, and is not what forms are filled with when somebody has no number
 /// to give. A number that only works within its own area, such as a seven-digit one in the USA, is another one's in the
 /// next town.
