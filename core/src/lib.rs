@@ -19,5 +19,5 @@ pub mod plan;
 pub use field::{FieldKind, FieldName, Fields, PersonName, Slot, Value, agree};
 pub use identity::Evidence;
 pub use mapping::{Diagnostic, Mapping};
-pub use merge::{Agreed, AgreedSlot, Golden, GoldenSlot, Policies, Policy};
+pub use merge::{Agreed, AgreedSlot, Clock, Golden, GoldenSlot, Policies, Policy};
 pub use plan::{Action, Lane, Operation};
