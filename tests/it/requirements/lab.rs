@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use counterpart::config::{Config, OnDelete, StoreConfig, SyncConfig};
-use counterpart::engine::{Engine, EngineError, Pace, RunReport, Silent};
+use counterpart::engine::{Engine, Pace, RunReport, Silent};
 use counterpart::store::{Conflict, ConflictFilter, Record, Store, StoreOptions};
-use counterpart_connectors::{Clock, Millis};
+use counterpart_connectors::{Clock, Millis, Transport};
 use counterpart_core::guard::Guards;
 use counterpart_core::identity::IdentityRules;
 use counterpart_core::merge::{Policies, Policy};
@@ -29,6 +29,8 @@ pub struct Lab {
     pub config: Config,
     /// How far the engine's own clock is ahead of everybody else's.
     pub skew: Millis,
+    /// Files of this lab: mappings, and the database where it is one.
+    pub folder: tempfile::TempDir,
 }
 
 impl Lab {
@@ -70,7 +72,8 @@ impl Lab {
         let store = Store::open(&options).await.expect("an embedded store opens");
         store.migrate().await.expect("the schema applies");
         let sandbox = Arc::new(Sandbox::new(Options { seed: 7, faults: Faults::none(), instances }));
-        Lab { clock: SimClock::at(START), sandbox, store, config, skew: 0 }
+        let folder = tempfile::tempdir().expect("the temporary folder is writable");
+        Lab { clock: SimClock::at(START), sandbox, store, config, skew: 0, folder }
     }
 
     // ---- given -----------------------------------------------------------------------------------------------------
@@ -88,6 +91,19 @@ impl Lab {
         self.sandbox.edit(self.clock.now(), system, id, field, value);
     }
 
+    /// A connector's setting of one connection.
+    pub fn set(&mut self, system: &str, name: &str, value: serde_json::Value) {
+        let connection = self.config.connections.get_mut(system).expect("a configured system");
+        connection.settings.insert(name.to_owned(), value);
+    }
+
+    /// A mapping of one's own for one connection.
+    pub fn map(&mut self, system: &str, mapping: &str) {
+        let path = self.folder.path().join(format!("{system}.toml"));
+        std::fs::write(&path, mapping).expect("the temporary folder is writable");
+        self.config.connections.get_mut(system).expect("a configured system").mapping = Some(path);
+    }
+
     pub fn faults(&self, faults: &str) {
         self.sandbox.set_faults(Faults::parse(faults).expect("faults by their names"));
     }
@@ -96,12 +112,13 @@ impl Lab {
 
     /// One run; the log then holds its calls.
     pub async fn run(&self) -> RunReport {
-        self.try_run().await.expect("the run ends")
+        self.sandbox.clear_log();
+        self.engine(self.network()).sync(&[]).await.expect("the run ends")
     }
 
-    pub async fn try_run(&self) -> Result<RunReport, EngineError> {
-        self.sandbox.clear_log();
-        self.engine(InProcess::new(self.sandbox.clone(), self.clock.clone(), None)).sync(&[]).await
+    /// The way to the fakes, in process.
+    pub fn network(&self) -> Arc<InProcess> {
+        InProcess::new(self.sandbox.clone(), self.clock.clone(), None)
     }
 
     /// A run that may die on the way; none when it did.
@@ -133,7 +150,7 @@ impl Lab {
         }
     }
 
-    pub fn engine(&self, transport: Arc<InProcess>) -> Engine {
+    pub fn engine(&self, transport: Arc<dyn Transport>) -> Engine {
         let clock = Arc::new(Skewed { clock: self.clock.clone(), by: self.skew });
         let config = Arc::new(self.config.clone());
         Engine::new(config, self.store.clone(), clock, transport, Arc::new(Silent), CancellationToken::new())
