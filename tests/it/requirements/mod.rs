@@ -4,6 +4,7 @@
 //! R28 and R32 by `core/tests` and the conformance suite, R33 and R35 in `acceptance`, R40 and R42 in `core/tests`, R52 in
 //! `kill` and `worlds`, R55 in `cli`.
 
+mod budget;
 mod lab;
 mod reading;
 
