@@ -5,8 +5,11 @@
 //! `kill` and `worlds`, R55 in `cli`.
 
 mod budget;
+mod identity;
 mod lab;
+mod mapping;
 mod reading;
+mod state;
 
 use counterpart::engine::{EngineError, RunReport};
 use counterpart::store::{ConflictFilter, RecordState};
