@@ -7,6 +7,7 @@ use counterpart::store::{ConflictState, Store, StoreOptions};
 use counterpart_connectors::Millis;
 use counterpart_sandbox::Vendor;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
+use serde_json::json;
 
 use super::lab::{DAY, HOUR, Lab, START, someone};
 use crate::sim::Death;
@@ -39,6 +40,34 @@ async fn r50_a_silent_difference_is_found_and_healed() {
         }
     }
     lab.assert_quiet().await;
+}
+
+/// The same at vendors without a change cursor of which a run reads a few pages only: the deep scan comes past in as many
+/// runs as there are pages.
+#[tokio::test]
+async fn r50_the_deep_scan_finds_a_silent_difference() {
+    for (system, vendor) in [("shop", Vendor::Woocommerce), ("chat", Vendor::Chatway)] {
+        let mut lab = Lab::with_fakes(&[("house", Vendor::Crm), (system, vendor)], &[(system, "page_size", "5")]).await;
+        lab.set(system, "page_size", json!(5));
+        if vendor == Vendor::Chatway {
+            lab.set(system, "list_order", json!("newest_first"));
+        }
+        lab.config.connections.get_mut(system).expect("configured").deep_pages = Some(1);
+        lab.people_at("house", 20, 0);
+        lab.people_at(system, 20, 0);
+        lab.run().await;
+        // On none of the pages that the search for what is new looks at.
+        let person = lab.people(system)[8].clone();
+        lab.sandbox.edit(BEFORE, system, &person.id, "phone", Some("+46701740123"));
+        let mut reads = Vec::new();
+        while lab.people("house")[8].phone.as_deref() != Some("+46701740123") {
+            assert!(reads.len() < 4, "{system}: {reads:?}");
+            lab.clock.advance(HOUR);
+            reads.push(lab.run().await.syncs[0].calls[system]);
+        }
+        assert!(reads.len() > 1 && reads.iter().all(|calls| *calls <= 2), "{system}: {reads:?}");
+        lab.assert_quiet().await;
+    }
 }
 
 /// The same where both sides differ silently: the policy decides, and the losing value is kept where one can see it.
