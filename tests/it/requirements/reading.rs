@@ -1,6 +1,8 @@
 //! Pagination, cursors and time.
 
+use counterpart_connectors::Clock;
 use counterpart_sandbox::Vendor;
+use serde_json::json;
 
 use super::lab::{HOUR, Lab, MINUTE, START, someone};
 
@@ -24,6 +26,54 @@ async fn r01_rows_that_move_between_pages_are_all_seen() {
         let counts = lab.store.counts("chat", "contact").await.expect("the store answers");
         assert_eq!((counts.live, counts.missing, counts.deleted), (60, 0, 0), "{share}");
         assert_eq!(lab.people("house").len(), 60, "{share}");
+    }
+}
+
+/// Given more rows of one instant than a search shows (2.5 times the cap), when what changed is read, then the walk ends,
+/// by a second key, with everybody, and no search is refused.
+#[tokio::test]
+async fn r03_more_rows_of_one_instant_than_a_search_shows_end() {
+    let systems = [("crm", Vendor::Hubspot), ("house", Vendor::Crm)];
+    let mut lab = Lab::with_fakes(&systems, &[("crm", "search_cap", "60")]).await;
+    lab.set("crm", "search_page_size", json!(20));
+    lab.people_at("crm", 3, 0);
+    lab.run().await;
+    lab.clock.advance(HOUR);
+    for number in 0..151 {
+        lab.add("crm", &someone("Same", &format!("Instant{number}"), &format!("same{number}@example.test")));
+    }
+    lab.clock.advance(MINUTE);
+    let report = lab.run().await;
+    assert_eq!(report.verdict.exit_code(), 0, "{report:?}");
+    let searches: Vec<_> = lab.sandbox.log().into_iter().filter(|call| call.path.ends_with("/search")).collect();
+    assert!((8..=20).contains(&searches.len()) && searches.iter().all(|call| call.status == 200), "{searches:?}");
+    assert_eq!(lab.people("house").len(), 154);
+    lab.assert_quiet().await;
+}
+
+/// Given rows whose time of change is exactly where the reading starts, or exactly the newest that is known, then both
+/// are included.
+#[tokio::test]
+async fn r04_rows_at_exactly_the_cursor_are_included() {
+    for (system, vendor, page) in [("crm", Vendor::Hubspot, "search_page_size"), ("house", Vendor::Crm, "page_size")] {
+        let mut lab = Lab::new(&[(system, vendor), ("shop", Vendor::Woocommerce)]).await;
+        lab.set(system, page, json!(1));
+        lab.add(system, &someone("Known", "Before", "known@example.test"));
+        let newest = lab.clock.now();
+        lab.clock.advance(MINUTE);
+        lab.run().await;
+        let state = lab.store.stream_state(system, "contact").await.expect("the store answers");
+        assert_eq!(state.watermark, Some(newest), "{system}");
+        lab.clock.advance(HOUR);
+        // The reading starts as long before the newest as rows may become visible late.
+        let cases = [("start", newest - 10 * MINUTE), ("newest", newest)];
+        for (name, at) in cases {
+            lab.sandbox.create(at, system, &someone("Exactly", name, &format!("{name}@example.test")));
+        }
+        lab.run().await;
+        for (name, _) in cases {
+            lab.person("shop", &format!("{name}@example.test"));
+        }
     }
 }
 
