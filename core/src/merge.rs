@@ -190,6 +190,7 @@ pub fn merge(golden: &Golden, sides: &[Side<'_>], policies: &Policies) -> Merged
             Outcome::Wait => continue,
             Outcome::Keep => {}
             Outcome::New(slot) => {
+                tell_left_behind(field, &slot, sides, &order, &mut merged.conflicts);
                 merged.golden.get_or_insert_with(|| golden.clone()).insert(field.clone(), slot);
             }
         }
@@ -200,6 +201,34 @@ pub fn merge(golden: &Golden, sides: &[Side<'_>], policies: &Policies) -> Merged
         }
     }
     merged
+}
+
+/// A side that shows another value and cannot be written stays different from now on: that is told, once.
+fn tell_left_behind(
+    field: &FieldName,
+    golden: &GoldenSlot,
+    sides: &[Side<'_>],
+    order: &[usize],
+    conflicts: &mut Vec<FieldConflict>,
+) {
+    let stays = |side: &Side<'_>| {
+        let shown = side.observed.get(field).filter(|slot| **slot != Slot::Cleared)?;
+        let differs = !agree(shown, &golden.slot) && side.mapping.provides(field) && !side.mapping.accepts(field);
+        differs.then(|| candidate(side, shown))
+    };
+    let mut candidates: Vec<Candidate> = order.iter().filter_map(|&index| stays(&sides[index])).collect();
+    if candidates.is_empty() || conflicts.iter().any(|conflict| conflict.field == *field) {
+        return;
+    }
+    let rule = format!("{} is not written, and stays different", candidates[0].connection);
+    candidates.push(Candidate {
+        connection: golden.from.clone(),
+        external_id: String::new(),
+        slot: golden.slot.clone(),
+        changed_at: (golden.clock == Clock::Vendor).then_some(golden.at),
+    });
+    let winner = Some(golden.slot.clone());
+    conflicts.push(FieldConflict { field: field.clone(), candidates, winner, rule });
 }
 
 /// What one side brings to the question which value of a field is golden.

@@ -14,7 +14,7 @@ async fn r28_phone_numbers_in_other_forms_make_no_duplicates() {
     let lab = Lab::new(&[("house", Vendor::Crm), ("shop", Vendor::Woocommerce)]).await;
     let mut pairs = Vec::new();
     for number in 0..PAIRS {
-        let (area, line) = (11 + number % 9, 80_000_000 + number * 7_919);
+        let (area, line) = (11 + number % 9, 81_234_567 + number * 7_919);
         let (one, other) = match number % 4 {
             0 => (format!("+55 {area} 9{line}"), format!("+55{area}{line}")),
             1 => (format!("0055 {area} {line}"), format!("+55 ({area}) 9{line}")),

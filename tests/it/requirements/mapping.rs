@@ -142,3 +142,25 @@ async fn r43_another_spelling_is_no_change() {
     assert!(report.syncs[0].streams[0].pulled >= 30);
     lab.assert_quiet().await;
 }
+
+/// Given a field that only one side's mapping calls one-way, when the other side edits it, then the two stay different,
+/// and the queue's log says so.
+#[tokio::test]
+async fn r41_a_side_that_cannot_follow_is_told_of() {
+    let mut lab = Lab::new(&HOUSE_AND_SHOP).await;
+    let one_way = HOUSE_MAPPING.replace("{ remote = \"/company\" }", "{ remote = \"/company\", direction = \"in\" }");
+    assert_ne!(one_way, HOUSE_MAPPING);
+    lab.map("house", &one_way);
+    lab.people_at("house", 8, 0);
+    lab.run().await;
+    let person = lab.people("shop")[4].clone();
+    let email = person.email.clone().expect("everybody has one");
+    lab.clock.advance(HOUR);
+    lab.edit("shop", &person.id, "company", Some("Typed in the shop"));
+    lab.run().await;
+    assert_ne!(lab.company("shop", &email), lab.company("house", &email));
+    let told: Vec<_> = lab.queue().await.into_iter().filter(|found| found.kind == "field").collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].settled.as_deref(), Some("house is not written, and stays different"));
+    lab.assert_quiet().await;
+}

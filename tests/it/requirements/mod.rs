@@ -1,7 +1,7 @@
 //! What users of other tools suffered, one test for each: contacts that vanish, double, loop, or come back.
 //!
-//! By theme: `reading` (R1-R9), `budget` (R12, R13, R16, R17), `identity` (R28, R29, R31, R32), `mapping` (R41, R43),
-//! `state` (R50, R52, R53, R55), and the rest here. No test has the name of R10, R15, R18-R26, R37, R38 and R54 yet.
+//! By theme: `reading` (R1-R10), `budget` (R12, R13, R16, R17), `identity` (R28, R29, R31, R32), `mapping` (R41, R43),
+//! `state` (R50, R52, R53, R55), and the rest here. No test has the name of R15, R18-R26, R37, R38 and R54 yet.
 //! Proven in other places:
 //!
 //! | row | where |
