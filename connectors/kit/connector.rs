@@ -66,6 +66,8 @@ pub struct Page {
     pub server_time: Option<Millis>,
     /// The vendor cuts the result here although more exists.
     pub capped: bool,
+    /// The walk goes on after the last record's key, so that no record slips between two pages while others change.
+    pub steady: bool,
 }
 
 /// A key by which a record can be looked up exactly.

@@ -68,7 +68,8 @@ impl Rest {
             .collect::<Result<Vec<_>, _>>()?;
         let next = paging::next(&facts.list.page, walk, announced, &records)?;
         let next = next.map(|walk| walk.cursor());
-        Ok(Page { records, next, total, server_time: answer.server_time, capped: false })
+        let steady = facts.list.page.kind == PageKind::Keyset;
+        Ok(Page { records, next, total, server_time: answer.server_time, capped: false, steady })
     }
 
     /// Sends one write and reads the record in its answer.

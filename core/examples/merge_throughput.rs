@@ -27,7 +27,10 @@ fn main() {
     let (aa, ab) = (base(&ra), base(&rb));
     let golden: Golden = ra
         .iter()
-        .map(|(n, s)| (n.clone(), GoldenSlot { slot: s.clone(), from: "crm".into(), at: 1, rule: "r".into() }))
+        .map(|(n, s)| {
+            let (from, rule) = ("crm".into(), "r".into());
+            (n.clone(), GoldenSlot { slot: s.clone(), from, at: 1, clock: Clock::Vendor, rule })
+        })
         .collect();
     let mut edited = ra.clone();
     edited.insert(FieldName::parse("company").unwrap(), Slot::Set(Value::Text("Beta".into())));

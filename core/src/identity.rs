@@ -2,6 +2,9 @@
 //!
 //! An explicit external id and an e-mail address are strong. A phone number may be shared in a household, so it links
 //! only where the names do not contradict. Everything doubtful goes to review; nothing here ever guesses.
+//!
+//! A value that cannot be anybody's own is no key: one that is not valid in its kind (a calling code that nobody has), an
+//! address at no domain of the world, a number of one digit repeated or that only works in its own town. Numbers are compared without their extension.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +14,7 @@ use unicode_normalization::char::is_combining_mark;
 
 use crate::field::{FieldName, Fields, Slot, Value};
 use crate::merge::is_valid;
+use crate::normalize;
 
 /// Records above this in one component are never linked without a person.
 const TOO_MANY: usize = 50;
@@ -91,8 +95,10 @@ pub fn keys(fields: &Fields, rules: &IdentityRules) -> BTreeSet<Key> {
     for (field, slot) in fields {
         let Some(text) = slot.text().filter(|_| is_valid(field, slot)) else { continue };
         let key = match field.as_str() {
-            "email" if rules.email => Some((KeyKind::Email, text.to_owned())),
-            "phone" | "mobile_phone" if rules.phone => Some((KeyKind::Phone, phone_key(text))),
+            "email" if rules.email => normalize::is_global_email(text).then(|| (KeyKind::Email, text.to_owned())),
+            "phone" | "mobile_phone" if rules.phone => {
+                normalize::is_global_phone(text).then(|| (KeyKind::Phone, phone_key(text)))
+            }
             name => name
                 .strip_prefix("external.")
                 .filter(|_| rules.external)
@@ -113,12 +119,30 @@ pub fn keys(fields: &Fields, rules: &IdentityRules) -> BTreeSet<Key> {
     keys
 }
 
+/// The number without its extension, which one system keeps and the next one drops: two records of one person would not
+/// meet. Two different extensions still speak against it, see [`extensions_differ`].
+///
 /// Brazilian mobile numbers are written with and without their ninth digit: one key for both.
-fn phone_key(e164: &str) -> String {
-    match e164.strip_prefix("+55") {
+fn phone_key(normal: &str) -> String {
+    let number = normalize::phone_parts(normal).0;
+    match number.strip_prefix("+55") {
         Some(rest) if rest.len() == 11 && rest.as_bytes()[2] == b'9' => format!("+55{}{}", &rest[..2], &rest[3..]),
-        _ => e164.to_owned(),
+        _ => number.to_owned(),
     }
+}
+
+/// Whether two records have the same number with different extensions: two desks behind one switchboard.
+fn extensions_differ(a: &Fields, b: &Fields) -> bool {
+    let numbers = |fields: &Fields| -> Vec<(String, String)> {
+        let phones = ["phone", "mobile_phone"].into_iter().filter_map(|name| text_of(fields, name));
+        let parts = phones.map(|phone| (phone_key(phone), normalize::phone_parts(phone).1));
+        parts.filter_map(|(number, extension)| Some((number, extension?.to_owned()))).collect()
+    };
+    let theirs = numbers(b);
+    numbers(a).iter().any(|(number, extension)| {
+        let mut same = theirs.iter().filter(|(other, _)| other == number).peekable();
+        same.peek().is_some() && same.all(|(_, other)| other != extension)
+    })
 }
 
 fn text_of<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
@@ -308,8 +332,8 @@ fn disagree(a: &Member<'_>, a_keys: &BTreeSet<Key>, b: &Member<'_>, b_keys: &BTr
         .filter(|key| key.kind.is_strong())
         .any(|key| b_keys.iter().any(|other| other.kind == key.kind && other.value != key.value));
     let shares_strong = a_keys.intersection(b_keys).any(|key| key.kind.is_strong());
-    // Without a strong key in common the names must be able to be one person's.
-    contradicts || (!shares_strong && !names_fit(a.fields, b.fields))
+    // Without a strong key in common the names must be able to be one person's, and the desks one desk.
+    contradicts || (!shares_strong && (!names_fit(a.fields, b.fields) || extensions_differ(a.fields, b.fields)))
 }
 
 /// Whether two names can be the same person's: a blank, or similar enough.

@@ -24,5 +24,5 @@ pub use document::Document;
 pub use field::{FieldKind, FieldName, Fields, PersonName, Slot, Value, agree};
 pub use identity::Evidence;
 pub use mapping::{Diagnostic, Mapping};
-pub use merge::{Agreed, AgreedSlot, Golden, GoldenSlot, Policies, Policy};
+pub use merge::{Agreed, AgreedSlot, Clock, Golden, GoldenSlot, Policies, Policy};
 pub use plan::{Action, Lane, Operation};

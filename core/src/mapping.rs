@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use crate::field::{FieldName, Fields, PersonName, Slot, Value};
-use crate::merge::{Golden, is_valid};
+use crate::field::{FieldKind, FieldName, Fields, PersonName, Slot, Value};
+use crate::merge::{Golden, is_valid, verdict};
 use crate::path::RemotePath;
-pub use transform::Transform;
+pub use transform::{Transform, Words};
 
 /// A mistake in a file: where, what, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,18 @@ pub struct Diagnostic {
     pub message: String,
     /// What to do.
     pub help: String,
+}
+
+impl Diagnostic {
+    /// The line of `source` that it is about, with its number and a mark below the place; nothing when there is no such
+    /// line. Tabs are kept in front of the mark, so that it stands right however wide a terminal shows them.
+    pub fn excerpt(&self, source: &str) -> Option<String> {
+        let line = source.lines().nth(self.line.checked_sub(1)?)?;
+        let number = self.line.to_string();
+        let before = line.chars().take(self.column.saturating_sub(1));
+        let pad: String = before.map(|character| if character == '\t' { '\t' } else { ' ' }).collect();
+        Some(format!("  {number} | {line}\n  {} | {pad}^\n", " ".repeat(number.len())))
+    }
 }
 
 /// Which way a field goes.
@@ -62,7 +74,7 @@ pub enum Cleared {
     /// As `null`.
     #[default]
     Null,
-    /// As an empty text.
+    /// As an empty text, or an empty list.
     Empty,
 }
 
@@ -81,6 +93,16 @@ struct Line {
     missing: Missing,
     cleared: Cleared,
     max_length: Option<usize>,
+    too_long: TooLong,
+}
+
+/// What becomes of a text that is longer than the vendor holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TooLong {
+    /// Its beginning is kept.
+    Cut,
+    /// Its beginning would be something else, another address or id: it is not written.
+    Unholdable,
 }
 
 /// A loaded mapping file.
@@ -91,7 +113,7 @@ pub struct Mapping {
     lines: BTreeMap<FieldName, Line>,
 }
 
-/// A value that could not be read in the kind its field has.
+/// A value that could not be read in the kind its field has, or that is not valid in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The field.
@@ -159,16 +181,16 @@ impl Mapping {
     /// record itself names a country.
     pub fn read(&self, remote: &Json, region: Option<&str>) -> Read {
         let mut read = Read::default();
-        let country = FieldName::parse("address.country").ok().and_then(|field| {
-            let line = self.lines.get(&field)?;
-            line.read(remote, None).ok()?.and_then(|slot| slot.text().map(str::to_owned))
-        });
-        let region = country.as_deref().filter(|code| code.len() == 2).or(region);
+        let mut country = None;
         for (field, line) in &self.lines {
-            match line.read(remote, region) {
+            match line.read(remote, country.as_deref().or(region)) {
                 Ok(Some(slot)) => {
-                    if !is_valid(field, &slot) {
-                        read.problems.push(Problem { field: field.clone(), why: "not valid in its kind".to_owned() });
+                    // The country comes before every field that can hold a number.
+                    if field.kind() == FieldKind::Country && is_valid(field, &slot) {
+                        country = slot.text().map(str::to_owned);
+                    }
+                    if let Some(why) = verdict(field, &slot) {
+                        read.problems.push(Problem { field: field.clone(), why });
                     }
                     read.fields.insert(field.clone(), slot);
                 }
@@ -242,11 +264,16 @@ impl Line {
     }
 
     fn write(&self, slot: &Slot, current: Option<&Json>, body: &mut Json) {
+        let projected = self.project(slot, current);
+        // What the vendor cannot hold is left out: a blank in its place would be a clear that nobody made.
+        if projected == Slot::Cleared && matches!(slot, Slot::Set(value) if !is_empty(value)) {
+            return;
+        }
         match &self.place {
             Place::One(path) => {
-                let value = match self.project(slot, current) {
+                let value = match projected {
                     Slot::Cleared => self.blank(),
-                    Slot::Set(value) => self.transform.write(&value),
+                    Slot::Set(value) => self.transform.write(&value, current.and_then(|current| path.get(current))),
                 };
                 // Keyed lists are replaced as a whole by most vendors: what is there goes along.
                 if let Some(list) = path.list()
@@ -258,7 +285,7 @@ impl Line {
                 path.set(body, value);
             }
             Place::Parts { given, family } => {
-                let (first, last) = match self.project(slot, current) {
+                let (first, last) = match projected {
                     Slot::Set(Value::Name(name)) => (name.given.unwrap_or_default(), name.family.unwrap_or_default()),
                     _ => (String::new(), String::new()),
                 };
@@ -273,6 +300,7 @@ impl Line {
     fn blank(&self) -> Json {
         match self.cleared {
             Cleared::Null => Json::Null,
+            Cleared::Empty if matches!(self.transform, Transform::Tags { .. }) => Json::Array(Vec::new()),
             Cleared::Empty => Json::String(String::new()),
         }
     }
@@ -291,12 +319,28 @@ impl Line {
             (Place::One(_), Value::Name(name)) => Value::Name(PersonName::whole(&name.full)),
             (_, value) => value.clone(),
         };
-        let value = match self.max_length {
-            Some(max) => cut(value, max),
-            None => value,
+        let value = match (self.max_length, self.too_long) {
+            (Some(max), TooLong::Cut) => cut(value, max),
+            (Some(max), TooLong::Unholdable) if written_length(&self.transform.write(&value, None)) > max => {
+                return Slot::Cleared;
+            }
+            _ => value,
         };
         self.transform.project(value)
     }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => text.is_empty(),
+        Value::Set(set) => set.is_empty(),
+        Value::Name(name) => name.full.is_empty(),
+        Value::Bool(_) => false,
+    }
+}
+
+fn written_length(written: &Json) -> usize {
+    written.as_str().map_or(0, |text| text.chars().count())
 }
 
 /// Cuts texts to what the vendor can hold.

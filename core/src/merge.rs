@@ -28,6 +28,17 @@ pub struct AgreedSlot {
 /// The base of one record.
 pub type Agreed = BTreeMap<FieldName, AgreedSlot>;
 
+/// Whose clock a time was read from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    /// The vendor's: when the change was made.
+    Vendor,
+    /// Ours: when it was read, or decided here. It says nothing about when the change was made.
+    #[default]
+    Ours,
+}
+
 /// One golden value and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GoldenSlot {
@@ -37,6 +48,9 @@ pub struct GoldenSlot {
     pub from: String,
     /// When it changed there, else when it was first seen.
     pub at: Millis,
+    /// Which of the two `at` is.
+    #[serde(default)]
+    pub clock: Clock,
     /// The rule that made it golden.
     pub rule: String,
 }
@@ -48,7 +62,8 @@ pub type Golden = BTreeMap<FieldName, GoldenSlot>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
-    /// The latest change by vendor time; a person decides where a time is missing.
+    /// The latest change by vendor time; a person decides where one of the values has no such time. Times of ours are never
+    /// compared: what is read later was not changed later.
     Latest,
     /// The first connection in this list; unlisted ones come last, by name.
     Order(Vec<String>),
@@ -108,7 +123,7 @@ pub struct Candidate {
     pub external_id: String,
     /// The value.
     pub slot: Slot,
-    /// When it changed there.
+    /// When it changed there, by the vendor's clock.
     pub changed_at: Option<Millis>,
 }
 
@@ -136,6 +151,8 @@ pub struct SideResult {
     pub agreed: Option<Agreed>,
     /// One-way fields that were edited on the wrong side and are written again.
     pub restored: BTreeSet<FieldName>,
+    /// Fields whose value here is not valid in its kind, with why: they have no say and are not written over.
+    pub invalid: BTreeMap<FieldName, String>,
 }
 
 /// The result of a merge.
@@ -168,11 +185,12 @@ pub fn merge(golden: &Golden, sides: &[Side<'_>], policies: &Policies) -> Merged
     fields.sort_unstable();
     fields.dedup();
     for field in fields {
-        let decision = decide(field, golden.get(field), sides, &order, policies, &mut merged.conflicts);
+        let decision = decide(field, golden.get(field), sides, &order, policies, &mut merged);
         match decision {
             Outcome::Wait => continue,
             Outcome::Keep => {}
             Outcome::New(slot) => {
+                tell_left_behind(field, &slot, sides, &order, &mut merged.conflicts);
                 merged.golden.get_or_insert_with(|| golden.clone()).insert(field.clone(), slot);
             }
         }
@@ -185,14 +203,61 @@ pub fn merge(golden: &Golden, sides: &[Side<'_>], policies: &Policies) -> Merged
     merged
 }
 
-/// What one side brings to the question which value of a field is golden.
-fn voice<'a>(field: &FieldName, side: &Side<'a>) -> Option<(&'a Slot, bool)> {
-    let observed = side.observed.get(field)?;
-    let base = side.agreed.get(field);
-    if base.is_some_and(|base| agree(observed, &base.here)) {
-        return None;
+/// A side that shows another value and cannot be written stays different from now on: that is told, once.
+fn tell_left_behind(
+    field: &FieldName,
+    golden: &GoldenSlot,
+    sides: &[Side<'_>],
+    order: &[usize],
+    conflicts: &mut Vec<FieldConflict>,
+) {
+    let stays = |side: &Side<'_>| {
+        let shown = side.observed.get(field).filter(|slot| **slot != Slot::Cleared)?;
+        let differs = !agree(shown, &golden.slot) && side.mapping.provides(field) && !side.mapping.accepts(field);
+        differs.then(|| candidate(side, shown))
+    };
+    let mut candidates: Vec<Candidate> = order.iter().filter_map(|&index| stays(&sides[index])).collect();
+    if candidates.is_empty() || conflicts.iter().any(|conflict| conflict.field == *field) {
+        return;
     }
-    (side.mapping.provides(field) && is_valid(field, observed)).then_some((observed, base.is_some()))
+    let rule = format!("{} is not written, and stays different", candidates[0].connection);
+    candidates.push(Candidate {
+        connection: golden.from.clone(),
+        external_id: String::new(),
+        slot: golden.slot.clone(),
+        changed_at: (golden.clock == Clock::Vendor).then_some(golden.at),
+    });
+    let winner = Some(golden.slot.clone());
+    conflicts.push(FieldConflict { field: field.clone(), candidates, winner, rule });
+}
+
+/// What one side brings to the question which value of a field is golden.
+enum Voice<'a> {
+    /// Nothing, or nothing new.
+    Silent,
+    /// A value that it shows without a base: the two meet for the first time.
+    New(&'a Slot),
+    /// A value that is not what it last agreed on.
+    Changed(&'a Slot),
+    /// A value that is not valid, and why.
+    Invalid(String),
+}
+
+fn voice<'a>(field: &FieldName, side: &Side<'a>) -> Voice<'a> {
+    let Some(observed) = side.observed.get(field) else { return Voice::Silent };
+    let base = side.agreed.get(field);
+    if base.is_some_and(|base| agree(observed, &base.here)) || !side.mapping.provides(field) {
+        return Voice::Silent;
+    }
+    if let Some(why) = verdict(field, observed) {
+        return Voice::Invalid(why);
+    }
+    if base.is_some() { Voice::Changed(observed) } else { Voice::New(observed) }
+}
+
+/// Whether this is all that the side can show of another value: then it holds no other opinion.
+fn is_all_it_can_show(field: &FieldName, slot: &Slot, side: &Side<'_>, other: &Slot) -> bool {
+    !agree(slot, other) && agree(slot, &side.mapping.project(field, other, side.remote))
 }
 
 /// Whether a side has not been given the golden value yet: an edit there was made without knowing of it.
@@ -206,25 +271,39 @@ fn decide(
     sides: &[Side<'_>],
     order: &[usize],
     policies: &Policies,
-    conflicts: &mut Vec<FieldConflict>,
+    merged: &mut Merged,
 ) -> Outcome {
     let mut candidates: Vec<(usize, &Slot)> = Vec::new();
     let mut newcomers = 0;
     let mut changed = 0;
     for &index in order {
         match voice(field, &sides[index]) {
-            Some((slot, true)) => {
-                changed += 1;
-                candidates.push((index, slot));
-            }
             // At a first meeting a blank has no say: it is filled from the others.
-            Some((Slot::Cleared, false)) => {}
-            Some((slot, false)) => {
+            Voice::Silent | Voice::New(Slot::Cleared) => {}
+            Voice::New(slot) => {
                 newcomers += 1;
                 candidates.push((index, slot));
             }
-            None => {}
+            Voice::Changed(slot) => {
+                changed += 1;
+                candidates.push((index, slot));
+            }
+            Voice::Invalid(why) => {
+                merged.sides[index].invalid.insert(field.clone(), why);
+            }
         }
+    }
+    if newcomers > 0 && (candidates.len() > 1 || golden.is_some()) {
+        // A newcomer that shows a value as far as it can hold it agrees with it: a text cut short, a number without its
+        // extension.
+        let all: Vec<&Slot> = candidates.iter().map(|(_, slot)| *slot).chain(golden.map(|held| &held.slot)).collect();
+        candidates.retain(|&(index, slot)| {
+            let side = &sides[index];
+            let met = side.agreed.contains_key(field);
+            let stays = met || !all.iter().any(|other| is_all_it_can_show(field, slot, side, other));
+            newcomers -= usize::from(!stays);
+            stays
+        });
     }
     let Some(&(first, slot)) = candidates.first() else { return Outcome::Keep };
     // Newcomers meet the golden value as one more opinion, unless somebody has just replaced it; and so does an edit that
@@ -255,11 +334,11 @@ fn decide(
             connection: held.from.clone(),
             external_id: String::new(),
             slot: held.slot.clone(),
-            changed_at: Some(held.at),
+            changed_at: (held.clock == Clock::Vendor).then_some(held.at),
         });
         all.sort_by(|a, b| (&a.connection, &a.external_id).cmp(&(&b.connection, &b.external_id)));
     }
-    settle(field, golden, sides, all, policies.of(field), conflicts)
+    settle(field, golden, sides, all, policies.of(field), &mut merged.conflicts)
 }
 
 fn settle(
@@ -312,6 +391,7 @@ fn adopt(golden: Option<&GoldenSlot>, slot: &Slot, side: &Side<'_>, rule: &str) 
         slot: slot.clone(),
         from: side.connection.to_owned(),
         at: side.changed_at.unwrap_or(side.observed_at),
+        clock: if side.changed_at.is_some() { Clock::Vendor } else { Clock::Ours },
         rule: rule.to_owned(),
     })
 }
@@ -365,7 +445,7 @@ fn follow(field: &FieldName, wanted: &Slot, side: &Side<'_>, result: &mut SideRe
     let settled = base.is_some_and(|base| agree(&base.means, wanted) && agree(&base.here, here));
     // A vendor that cannot hold the value at all is not argued with.
     let unholdable = projected == Slot::Cleared && *wanted != Slot::Cleared;
-    if settled || unholdable {
+    if settled || unholdable || unreadable() {
         return;
     }
     if !side.mapping.provides(field) && base.is_some_and(|base| !agree(&base.here, here)) {
@@ -389,9 +469,27 @@ fn note(field: &FieldName, here: &Slot, wanted: &Slot, side: &Side<'_>, result: 
 }
 
 /// Whether a value is one that other systems may be given.
+///
+/// [`verdict`] says why not.
 pub fn is_valid(field: &FieldName, slot: &Slot) -> bool {
     match slot {
         Slot::Set(Value::Text(text)) => normalize::is_valid(field.kind(), text),
+        // One bad item holds the whole list back: without it the list would be another one.
+        Slot::Set(Value::Set(items)) => items.iter().all(|item| normalize::is_valid(field.kind(), item)),
         _ => true,
     }
+}
+
+/// Why a value is not one that other systems may be given, for people; none when it is.
+pub fn verdict(field: &FieldName, slot: &Slot) -> Option<String> {
+    if is_valid(field, slot) {
+        return None;
+    }
+    let texts: Vec<&str> = match slot {
+        Slot::Set(Value::Text(text)) => vec![text],
+        Slot::Set(Value::Set(items)) => items.iter().map(String::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let wrong = texts.into_iter().find(|text| !normalize::is_valid(field.kind(), text)).unwrap_or_default();
+    Some(normalize::objection(field.kind(), wrong))
 }

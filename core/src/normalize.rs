@@ -3,10 +3,14 @@
 //! What cannot be read in its kind is handed back as trimmed text, so that nothing is lost; [`is_valid`] tells the two
 //! apart. An invalid value stays on its own side, is reported, and is never used as a key or given to another system.
 
-use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat, Region};
+mod country;
+mod phone;
+
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use crate::field::FieldKind;
+pub use country::{country, country_name};
+pub use phone::{is_global_phone, phone, phone_parts};
 
 /// NFC, without surrounding white space.
 pub fn text(raw: &str) -> String {
@@ -53,26 +57,17 @@ pub enum EmailVerdict {
 
 /// Judges an e-mail address by syntax alone.
 pub fn email_verdict(raw: &str) -> EmailVerdict {
-    let options = email_address::Options::default().without_display_text();
-    match email_address::EmailAddress::parse_with_options(&email(raw), options) {
-        Ok(_) => EmailVerdict::Valid,
-        Err(why) => EmailVerdict::Invalid(why.to_string()),
-    }
+    verdict_of_normal(&email(raw))
 }
 
-/// E.164, or the trimmed text when it cannot be read as a number. `region` (ISO alpha-2) is where a number without a
-/// country code is dialled.
-pub fn phone(raw: &str, region: Option<&str>) -> Result<String, String> {
-    let trimmed = text(raw);
-    let dialled =
-        trimmed.strip_prefix("00").filter(|rest| rest.len() > 6).map(|rest| format!("+{}", rest.trim_start()));
-    let region = region.and_then(|code| code.to_ascii_uppercase().parse::<Region>().ok());
-    let number = dialled.as_deref().unwrap_or(&trimmed);
-    match PHONE_NUMBER_UTIL.parse(number, region) {
-        Ok(parsed) if PHONE_NUMBER_UTIL.is_possible_number(&parsed) => {
-            Ok(PHONE_NUMBER_UTIL.format(&parsed, PhoneNumberFormat::E164).into_owned())
-        }
-        _ => Err(trimmed),
+fn verdict_of_normal(email: &str) -> EmailVerdict {
+    if is_plain_email(email) {
+        return EmailVerdict::Valid;
+    }
+    let options = email_address::Options::default().without_display_text();
+    match email_address::EmailAddress::parse_with_options(email, options) {
+        Ok(_) => EmailVerdict::Valid,
+        Err(why) => EmailVerdict::Invalid(why.to_string()),
     }
 }
 
@@ -115,6 +110,21 @@ pub fn number(raw: &str) -> Option<String> {
     })
 }
 
+/// An item of a list of this kind.
+pub fn item(kind: FieldKind, raw: &str, region: Option<&str>) -> String {
+    match kind {
+        FieldKind::Emails => email(raw),
+        FieldKind::Phones => phone(raw, region).unwrap_or_else(|raw| raw),
+        _ => text(raw),
+    }
+}
+
+/// Whether what a vendor shows as an item of a list is this item in its normal form. Where the vendor's country is not
+/// known, a number that is written as in its own country counts.
+pub fn is_item(kind: FieldKind, raw: &str, normal: &str) -> bool {
+    item(kind, raw, None) == normal || (kind == FieldKind::Phones && phone::is_same_number(raw, normal))
+}
+
 /// True or false as vendors write it.
 pub fn boolean(raw: &str) -> Option<bool> {
     match text(raw).to_lowercase().as_str() {
@@ -124,100 +134,56 @@ pub fn boolean(raw: &str) -> Option<bool> {
     }
 }
 
-/// ISO 3166 alpha-2 from a code or an English name.
-pub fn country(raw: &str) -> Option<String> {
-    let text = text(raw);
-    if text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-        return Some(text.to_ascii_uppercase());
+/// What is wrong with a text that is not valid in its kind, for people.
+pub fn objection(kind: FieldKind, text: &str) -> String {
+    match kind {
+        FieldKind::Email | FieldKind::Emails => match verdict_of_normal(text) {
+            EmailVerdict::Invalid(why) => format!("`{text}` is no e-mail address: {why}"),
+            EmailVerdict::Valid => format!("`{text}` is not written as other systems write it"),
+        },
+        FieldKind::Phone | FieldKind::Phones => phone::objection(text),
+        FieldKind::Date => format!("`{text}` is no day"),
+        FieldKind::Number => format!("`{text}` is no decimal number"),
+        FieldKind::Country => format!("`{text}` is no country of ISO 3166 and no English name of one"),
+        FieldKind::Bool => format!("`{text}` is neither yes nor no"),
+        FieldKind::Text | FieldKind::Name | FieldKind::Set => format!("`{text}` is not valid"),
     }
-    let lower = text.to_lowercase();
-    COUNTRIES.iter().find(|(_, name)| name.to_lowercase() == lower).map(|(code, _)| (*code).to_owned())
 }
 
-/// The English name of a country code, where it is one that people write out.
-pub fn country_name(code: &str) -> Option<&'static str> {
-    COUNTRIES.iter().find(|(known, _)| *known == code).map(|(_, name)| *name)
+/// Whether this is an address as nearly all of them are, which needs no grammar: asked for every one in every merge.
+fn is_plain_email(email: &str) -> bool {
+    let Some((local, domain)) = email.split_once('@') else { return false };
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let part =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| word(byte) || matches!(byte, b'-' | b'_' | b'+'));
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        let ends = matches!((bytes.first(), bytes.last()), (Some(first), Some(last)) if word(*first) && word(*last));
+        ends && label.len() <= 63 && bytes.iter().all(|byte| word(*byte) || *byte == b'-')
+    };
+    local.len() <= 64 && domain.len() <= 254 && local.split('.').all(part) && domain.split('.').all(label)
 }
 
-/// Whether a text of this kind is one that other systems may be given.
+/// Whether an address can be the only one of its kind in the world: its domain is a name below another one, and not one
+/// that is kept for no host at all (RFC 2606, RFC 6761).
+pub fn is_global_email(normal: &str) -> bool {
+    let Some((_, domain)) = normal.rsplit_once('@') else { return false };
+    match domain.rsplit_once('.') {
+        Some((_, top)) => !matches!(top, "invalid" | "localhost" | "local") && !domain.starts_with('['),
+        None => false,
+    }
+}
+
+/// Whether a text in the normal form of this kind, or an item of a list of this kind, is one that other systems may be
+/// given.
 pub fn is_valid(kind: FieldKind, text: &str) -> bool {
     match kind {
-        FieldKind::Email => email_verdict(text) == EmailVerdict::Valid,
-        FieldKind::Phone => {
-            text.starts_with('+') && text.len() > 6 && text[1..].bytes().all(|byte| byte.is_ascii_digit())
-        }
+        FieldKind::Email | FieldKind::Emails => verdict_of_normal(text) == EmailVerdict::Valid,
+        FieldKind::Phone | FieldKind::Phones => phone::is_normal(text),
         FieldKind::Date => date(text).as_deref() == Some(text),
         FieldKind::Number => number(text).as_deref() == Some(text),
-        FieldKind::Country => text.len() == 2,
+        FieldKind::Country => country::is_code(text),
         FieldKind::Bool => false,
         FieldKind::Text | FieldKind::Name | FieldKind::Set => true,
     }
 }
-
-/// Countries as forms and free-text fields write them.
-const COUNTRIES: &[(&str, &str)] = &[
-    ("AR", "Argentina"),
-    ("AT", "Austria"),
-    ("AU", "Australia"),
-    ("BE", "Belgium"),
-    ("BG", "Bulgaria"),
-    ("BR", "Brazil"),
-    ("CA", "Canada"),
-    ("CH", "Switzerland"),
-    ("CL", "Chile"),
-    ("CN", "China"),
-    ("CO", "Colombia"),
-    ("CZ", "Czech Republic"),
-    ("CZ", "Czechia"),
-    ("DE", "Germany"),
-    ("DK", "Denmark"),
-    ("EE", "Estonia"),
-    ("EG", "Egypt"),
-    ("ES", "Spain"),
-    ("FI", "Finland"),
-    ("FR", "France"),
-    ("GB", "United Kingdom"),
-    ("GR", "Greece"),
-    ("HK", "Hong Kong"),
-    ("HR", "Croatia"),
-    ("HU", "Hungary"),
-    ("ID", "Indonesia"),
-    ("IE", "Ireland"),
-    ("IL", "Israel"),
-    ("IN", "India"),
-    ("IS", "Iceland"),
-    ("IT", "Italy"),
-    ("JP", "Japan"),
-    ("KE", "Kenya"),
-    ("KR", "South Korea"),
-    ("LT", "Lithuania"),
-    ("LU", "Luxembourg"),
-    ("LV", "Latvia"),
-    ("MA", "Morocco"),
-    ("MX", "Mexico"),
-    ("MY", "Malaysia"),
-    ("NG", "Nigeria"),
-    ("NL", "Netherlands"),
-    ("NO", "Norway"),
-    ("NZ", "New Zealand"),
-    ("PE", "Peru"),
-    ("PH", "Philippines"),
-    ("PL", "Poland"),
-    ("PT", "Portugal"),
-    ("RO", "Romania"),
-    ("RS", "Serbia"),
-    ("SA", "Saudi Arabia"),
-    ("SE", "Sweden"),
-    ("SG", "Singapore"),
-    ("SI", "Slovenia"),
-    ("SK", "Slovakia"),
-    ("TH", "Thailand"),
-    ("TR", "Turkey"),
-    ("TW", "Taiwan"),
-    ("UA", "Ukraine"),
-    ("AE", "United Arab Emirates"),
-    ("US", "United States"),
-    ("US", "United States of America"),
-    ("VN", "Vietnam"),
-    ("ZA", "South Africa"),
-];

@@ -11,8 +11,8 @@ use crate::instance::{Instance, stored};
 use crate::people::Person;
 use crate::{Millis, TOKEN, time};
 
-/// What a search shows at most of one query.
-const SEARCH_CAP: usize = 10_000;
+/// What a search shows at most of one query, unless `search_cap` says otherwise.
+const SEARCH_CAP: u64 = 10_000;
 /// Properties that come without being asked for.
 const USUAL: [&str; 6] = ["createdate", "email", "firstname", "hs_object_id", "lastmodifieddate", "lastname"];
 
@@ -147,8 +147,10 @@ fn search(instance: &Instance, now: Millis, request: &http::Request<Vec<u8>>) ->
         Value::String(text) => text.parse().unwrap_or(0),
         other => other.as_u64().unwrap_or(0) as usize,
     };
-    if from + limit > SEARCH_CAP {
-        return error(400, "VALIDATION_ERROR", "There was a problem with the request: paging past 10,000 results");
+    let cap = instance.number("search_cap").unwrap_or(SEARCH_CAP) as usize;
+    if from + limit > cap {
+        let message = format!("There was a problem with the request: paging past {cap} results");
+        return error(400, "VALIDATION_ERROR", &message);
     }
     let lag = instance.number("search_lag_ms").unwrap_or(3000) as Millis;
     let groups = body["filterGroups"].as_array().cloned().unwrap_or_default();

@@ -87,7 +87,7 @@ pub struct InstanceSpec {
     /// Whom it plays.
     pub vendor: Vendor,
     /// What is different from the vendor's usual ways: `rate`, `rate_window_ms`, `page_size`, `latency_ms`,
-    /// `search_lag_ms`, `duplicate_contact`, `order`, `send_retry_after`, `virtual_people`, `webhook_secret`,
+    /// `search_lag_ms`, `search_cap`, `duplicate_contact`, `order`, `send_retry_after`, `virtual_people`, `webhook_secret`,
     /// `webhook_topics`, and what the module of the vendor names.
     pub settings: BTreeMap<String, String>,
 }

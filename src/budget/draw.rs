@@ -230,7 +230,7 @@ impl Bucket {
 
 /// Calls that ended after this time are in the window that ends now. Both ends of a window belong to it: a
 /// vendor that counts so is believed too.
-fn since(now: Millis, per_ms: i64) -> Millis {
+pub(super) fn since(now: Millis, per_ms: i64) -> Millis {
     now - per_ms - 1
 }
 

@@ -340,6 +340,7 @@ pub(super) fn purpose_name(purpose: Purpose) -> &'static str {
         Purpose::Create => "create",
         Purpose::Update => "update",
         Purpose::Delete => "delete",
+        Purpose::Act => "act",
         Purpose::Check => "check",
     }
 }

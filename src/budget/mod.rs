@@ -22,10 +22,12 @@ mod ledger;
 mod pace;
 mod pool;
 mod queue;
+mod standing;
 mod window;
 
 pub use forecast::forecast;
 pub use ledger::{AccountBudget, Ledger};
+pub use standing::{Standing, standing};
 
 /// The class of windows that count every call, whatever its own class.
 pub(crate) const EVERY_CALL: &str = "all";

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use counterpart_connectors::{LiveOptions, LiveTransport, SystemClock};
+use counterpart_connectors::{
+    Connection, ConnectionSpec, LiveOptions, LiveTransport, OpenError, OpenGate, SystemClock,
+};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::output::{Failure, Output, duration};
-use crate::config::Config;
+use crate::config::{Config, load_mapping};
 use crate::engine::{Engine, Event, Progress};
 use crate::store::Store;
 
@@ -22,15 +24,44 @@ pub(super) async fn open(config: &Path) -> Result<(Arc<Config>, Store), Failure>
 
 /// An engine on the real network and the real clock, which stops between calls at the first Ctrl-C.
 pub(super) fn engine(out: &Output, config: Arc<Config>, store: Store) -> Result<Engine, Failure> {
+    let problems: Vec<_> = config
+        .connections
+        .values()
+        .filter_map(|connection| load_mapping(&config, connection).err())
+        .flatten()
+        .collect();
+    if !problems.is_empty() {
+        return Err(Failure::mistakes("mapping", problems));
+    }
     let stop = CancellationToken::new();
-    stop_on_ctrl_c(stop.clone());
-    let transport = LiveTransport::new(LiveOptions::default()).map_err(|error| Failure::failed(error.to_string()))?;
+    stop_on_ctrl_c(out, stop.clone());
     let progress: Arc<dyn Progress> = Arc::new(Bars::new(out));
-    Ok(Engine::new(config, store, Arc::new(SystemClock), Arc::new(transport), progress, stop)?)
+    Ok(Engine::new(config, store, Arc::new(SystemClock), transport()?, progress, stop)?)
+}
+
+/// The real network.
+pub(super) fn transport() -> Result<Arc<LiveTransport>, Failure> {
+    let wrong = "check the machine's certificates and the limit of open files";
+    let opened = LiveTransport::new(LiveOptions::default()).map(Arc::new);
+    opened.map_err(|error| Failure::failed(error.to_string(), wrong))
+}
+
+/// A connection for what it knows without asking anybody; its calls would not come out of a budget.
+pub(super) fn connection(config: &Config, name: &str, transport: Arc<LiveTransport>) -> Result<Connection, OpenError> {
+    let connection = &config.connections[name];
+    let spec = ConnectionSpec {
+        name: name.to_owned(),
+        connector: connection.connector.clone(),
+        settings: connection.settings.clone(),
+        secrets: connection.secrets.clone(),
+        manifest_dirs: config.connectors_dir.iter().cloned().collect(),
+    };
+    Connection::open(spec, transport, Arc::new(OpenGate), Arc::new(SystemClock))
 }
 
 /// The first Ctrl-C (or SIGTERM) stops cleanly between calls, the second at once.
-pub(super) fn stop_on_ctrl_c(stop: CancellationToken) {
+pub(super) fn stop_on_ctrl_c(out: &Output, stop: CancellationToken) {
+    let quiet = out.quiet;
     tokio::spawn(async move {
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
         for times in 0..2 {
@@ -48,6 +79,10 @@ pub(super) fn stop_on_ctrl_c(stop: CancellationToken) {
             }
             if times == 0 {
                 stop.cancel();
+                if !quiet {
+                    let text = format_args!("stopping after the call that is under way; once more ends at once\n");
+                    let _ = std::io::Write::write_fmt(&mut std::io::stderr().lock(), text);
+                }
             } else {
                 std::process::exit(130);
             }

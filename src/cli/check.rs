@@ -1,15 +1,15 @@
 //! `counterpart check`
 
 use std::path::Path;
-use std::sync::Arc;
 
-use counterpart_connectors::{Clock, Connection, ConnectionSpec, LiveOptions, LiveTransport, OpenGate, SystemClock};
-use counterpart_core::mapping::Direction;
-use serde_json::json;
+use counterpart_connectors::{Clock, SystemClock};
+use counterpart_core::mapping::{Diagnostic, Direction};
+use serde_json::{Value, json};
 
 use super::app;
-use super::output::{Failure, Output, duration, table, time};
+use super::output::{Failure, Output, Tone, duration, time, window};
 use crate::config::{Config, load_mapping};
+use crate::engine::EngineError;
 use crate::schedule::Schedule;
 
 #[derive(Debug, clap::Args)]
@@ -21,57 +21,62 @@ pub(super) struct Args {
 
 pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Failure> {
     let config = Config::load(path)?;
-    let mut problems: Vec<String> = Vec::new();
-    let mut connections = table(&["connection", "connector", "calls allowed", "reading 1,000 contacts takes"]);
+    let transport = app::transport()?;
+    let mut mistakes = Vec::new();
+    let mut connections = out.table(&["connection", "connector", "calls allowed", "reading 1,000 contacts takes"]);
     let mut document = Vec::new();
     for (name, connection) in &config.connections {
         match load_mapping(&config, connection) {
             Ok(mapping) => document.push(fields(name, &mapping)),
-            Err(found) => problems.extend(
-                found.iter().map(|d| format!("{}:{}:{}: {} ({})", d.file, d.line, d.column, d.message, d.help)),
-            ),
+            Err(found) => mistakes.extend(found),
         }
-        match open(&config, name) {
+        match app::connection(&config, name, transport.clone()) {
             Ok(open) => {
                 let limits: Vec<String> =
-                    open.budgets().iter().map(|b| format!("{} in {}", b.requests, duration(b.per_ms))).collect();
+                    open.budgets().iter().map(|b| format!("{} in {}", b.requests, window(b.per_ms))).collect();
                 let pages = 1000u64.div_ceil(u64::from(open.capabilities().page_size.max(1)));
                 let takes = crate::budget::forecast(open.budgets(), pages, counterpart_connectors::Lane::Backfill);
                 let limits = if limits.is_empty() { "no limit".to_owned() } else { limits.join(", ") };
                 connections.add_row([name.clone(), connection.connector.clone(), limits, duration(takes)]);
             }
-            Err(error) => problems.push(error),
+            Err(error) => mistakes.extend(error.problems.iter().map(|problem| misset(path, name, problem))),
         }
     }
-    problems.extend(super::messages::problems(&config));
-    if !problems.is_empty() {
-        return Err(Failure::usage(problems.join("\n"), "correct these and check again"));
+    mistakes.extend(super::messages::problems(&config));
+    if !mistakes.is_empty() {
+        return Err(Failure::mistakes("configuration", mistakes));
     }
     let schedules = schedules(&config);
-    if out.json {
-        out.document(&json!({ "connections": document, "schedules": schedules }))?;
-    } else {
+    if !out.json {
         out.line(connections.to_string());
         show_fields(out, &config, &document);
         for (sync, runs) in &schedules {
             out.line(format!("{sync} runs next at {}", runs.join(", ")));
         }
     }
-    if args.online { online(out, path).await } else { Ok(0) }
+    let online = if args.online { Some(online(out, path).await?) } else { None };
+    let code = online.as_ref().is_some_and(|found| found.iter().any(|entry| entry["reached"] == false)).into();
+    if out.json {
+        let mut whole = json!({ "connections": document, "schedules": schedules });
+        if let Some(online) = online {
+            whole["online"] = online.into();
+        }
+        out.document(&whole)?;
+    }
+    Ok(code)
 }
 
-fn open(config: &Config, name: &str) -> Result<Connection, String> {
-    let connection = &config.connections[name];
-    let spec = ConnectionSpec {
-        name: name.to_owned(),
-        connector: connection.connector.clone(),
-        settings: connection.settings.clone(),
-        secrets: connection.secrets.clone(),
-        manifest_dirs: config.connectors_dir.iter().cloned().collect(),
-    };
-    let transport = LiveTransport::new(LiveOptions::default()).map_err(|error| error.to_string())?;
-    Connection::open(spec, Arc::new(transport), Arc::new(OpenGate), Arc::new(SystemClock))
-        .map_err(|error| error.to_string())
+/// What a connector says about its settings, at the setting that it names first.
+fn misset(path: &Path, name: &str, problem: &str) -> Diagnostic {
+    let setting = problem.split('`').nth(1).unwrap_or_default();
+    let (line, column) = Config::place(path, &["connections", name, setting]);
+    Diagnostic {
+        file: path.display().to_string(),
+        line,
+        column,
+        message: format!("connection `{name}`: {problem}"),
+        help: "correct it; `counterpart connectors` lists the settings of each connector".to_owned(),
+    }
 }
 
 fn fields(name: &str, mapping: &counterpart_core::Mapping) -> serde_json::Value {
@@ -94,7 +99,7 @@ fn show_fields(out: &Output, config: &Config, document: &[serde_json::Value]) {
     for sync in &config.syncs {
         let mut header = vec!["field"];
         header.extend(sync.between.iter().map(String::as_str));
-        let mut directions = table(&header);
+        let mut directions = out.table(&header);
         let names: std::collections::BTreeSet<&String> = document
             .iter()
             .filter(|entry| sync.between.iter().any(|name| entry["connection"] == name.as_str()))
@@ -131,24 +136,39 @@ fn schedules(config: &Config) -> std::collections::BTreeMap<String, Vec<String>>
     all
 }
 
-async fn online(out: &Output, path: &Path) -> Result<u8, Failure> {
+/// Asks every vendor; one entry for each connection.
+async fn online(out: &Output, path: &Path) -> Result<Vec<Value>, Failure> {
     let (config, store) = app::open(path).await?;
     let engine = app::engine(out, config, store)?;
-    let mut code = 0;
-    for (name, result) in engine.check_online().await {
-        match result {
+    let mut found = Vec::new();
+    for (name, result) in engine.check_online().await? {
+        let (entry, line) = match result {
             Ok(report) => {
-                let mut parts = vec!["reached".to_owned()];
-                parts.extend(report.version.map(|version| format!("version {version}")));
-                parts.extend(report.identity.map(|identity| format!("as {identity}")));
-                parts.extend(report.notes);
-                out.line(format!("{name}: {}", parts.join(", ")));
+                let mut parts = vec![out.paint(Tone::Good, "reached")];
+                parts.extend(report.version.iter().map(|version| format!("version {version}")));
+                parts.extend(report.identity.iter().map(|identity| format!("as {identity}")));
+                parts.extend(report.notes.iter().cloned());
+                let entry = json!({
+                    "connection": name, "reached": true, "version": report.version, "identity": report.identity,
+                    "notes": report.notes,
+                });
+                (entry, format!("{name}: {}", parts.join(", ")))
             }
             Err(error) => {
-                code = 1;
-                out.line(format!("{error}"));
+                let kind = match &error {
+                    EngineError::Vendor { error, .. } => error.kind.name(),
+                    _ => "settings",
+                };
+                let entry = json!({
+                    "connection": name, "reached": false, "error": { "kind": kind, "message": error.to_string() },
+                });
+                (entry, out.paint(Tone::Bad, &error.to_string()))
             }
+        };
+        if !out.json {
+            out.line(line);
         }
+        found.push(entry);
     }
-    Ok(code)
+    Ok(found)
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Output, table, time};
+use super::output::{Failure, Output, rest, time};
 use crate::engine::Decision;
-use crate::store::{Conflict, ConflictFilter, ConflictState};
+use crate::store::{Conflict, ConflictFilter, ConflictState, Store};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -25,6 +25,12 @@ enum Action {
         /// Only one kind: field, identity, possible, duplicate, refused, unknown, deletion, moved.
         #[arg(long)]
         kind: Option<String>,
+        /// At most this many; 100 as text, all with --json.
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// Go on after this entry.
+        #[arg(long, value_name = "ENTRY")]
+        after: Option<i64>,
     },
     /// One entry whole.
     Show {
@@ -78,10 +84,10 @@ impl DecisionArgs {
 
 pub(super) async fn run(out: &Output, config: &Path, args: Args) -> Result<u8, Failure> {
     let (config, store) = app::open(config).await?;
-    match args.action.unwrap_or(Action::List { all: false, kind: None }) {
-        Action::List { all, kind } => {
-            let filter = ConflictFilter { open_only: !all, kind, limit: 1000, after: None };
-            list(out, store.conflicts(&filter).await?)
+    match args.action.unwrap_or(Action::List { all: false, kind: None, limit: None, after: None }) {
+        Action::List { all, kind, limit, after } => {
+            let limit = out.limit(limit);
+            list(out, &store, ConflictFilter { open_only: !all, kind, limit, after }).await
         }
         Action::Show { id } => {
             let found = store
@@ -94,7 +100,11 @@ pub(super) async fn run(out: &Output, config: &Path, args: Args) -> Result<u8, F
         Action::Resolve { id, decision } => {
             let engine = app::engine(out, config, store)?;
             engine.decide(id, &decision.decision()).await?;
-            out.line(format!("entry {id} is decided; the next run writes what follows"));
+            if out.json {
+                out.document(&json!({ "entry": id, "decided": true }))?;
+            } else {
+                out.line(format!("entry {id} is decided; the next run writes what follows"));
+            }
             Ok(0)
         }
     }
@@ -109,16 +119,19 @@ fn entry(conflict: &Conflict) -> serde_json::Value {
     })
 }
 
-fn list(out: &Output, found: Vec<Conflict>) -> Result<u8, Failure> {
+async fn list(out: &Output, store: &Store, filter: ConflictFilter) -> Result<u8, Failure> {
+    let found = store.conflicts(&filter).await?;
+    let last = found.last().map_or(filter.after, |conflict| Some(conflict.id));
+    let more = store.count_conflicts(&ConflictFilter { after: last, ..filter }).await?;
     if out.json {
-        out.document(&found.iter().map(entry).collect::<Vec<_>>())?;
+        out.document(&json!({ "conflicts": found.iter().map(entry).collect::<Vec<_>>(), "more": more }))?;
         return Ok(0);
     }
-    if found.is_empty() {
+    if found.is_empty() && more == 0 {
         out.line("nothing waits");
         return Ok(0);
     }
-    let mut rows = table(&["entry", "kind", "about", "what", "since"]);
+    let mut rows = out.table(&["entry", "kind", "about", "what", "since"]);
     for conflict in found {
         rows.add_row([
             conflict.id.to_string(),
@@ -129,6 +142,9 @@ fn list(out: &Output, found: Vec<Conflict>) -> Result<u8, Failure> {
         ]);
     }
     out.line(rows.to_string());
+    if more > 0 {
+        out.line(rest(more, last.unwrap_or_default()));
+    }
     out.line(
         "`counterpart conflicts resolve ENTRY` with --take, --value, --clear, --same, --different or --done decides",
     );

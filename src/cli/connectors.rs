@@ -2,17 +2,13 @@
 
 use std::path::Path;
 
-use std::sync::Arc;
-
-use counterpart_connectors::kit::conformance::{self, Target};
-use counterpart_connectors::{
-    Clock, Connection, LiveOptions, LiveTransport, Manifest, OpenGate, SystemClock, Transport,
-};
+use counterpart_connectors::{Manifest, ManifestProblem};
+use counterpart_core::mapping::Diagnostic;
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Output, table};
-use crate::budget::{AccountBudget, Ledger};
+use super::output::{Failure, Output};
+use crate::config::{Config, own_manifest};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -26,24 +22,57 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
     match (args.name.as_deref(), args.connection.as_deref()) {
         (Some("test"), Some(connection)) => test(out, config, connection).await,
         (Some("test"), None) => Err(Failure::usage("test what?", "`counterpart connectors test CONNECTION`")),
-        (name, _) => list(out, name),
+        (Some(name), _) => list(out, vec![described(config, name)?]),
+        (None, _) => {
+            let all = counterpart_connectors::registry().iter().map(|name| shipped(name)).collect::<Result<_, _>>()?;
+            list(out, all)
+        }
     }
 }
 
-fn list(out: &Output, only: Option<&str>) -> Result<u8, Failure> {
-    let names: Vec<&str> = counterpart_connectors::registry()
-        .iter()
-        .copied()
-        .filter(|name| only.is_none_or(|only| only == *name))
-        .collect();
-    if names.is_empty() {
-        let known = counterpart_connectors::registry().join(", ");
-        return Err(Failure::usage(
-            format!("there is no connector `{}`", only.unwrap_or_default()),
-            format!("there are {known}"),
-        ));
+/// The facts of a shipped connector.
+fn shipped(name: &str) -> Result<Manifest, Failure> {
+    let source = counterpart_connectors::manifest_source(name).unwrap_or_default();
+    Manifest::parse(source, name).map_err(|problems| {
+        let message = format!("{name}: {} mistakes in its facts", problems.len());
+        Failure::failed(message, "this is a mistake in the program: report it")
+    })
+}
+
+/// The facts of one connector: the operator's own before the shipped one.
+fn described(config: &Path, name: &str) -> Result<Manifest, Failure> {
+    let is_shipped = counterpart_connectors::registry().contains(&name);
+    let dir = match Config::load(config) {
+        Ok(config) => config.connectors_dir,
+        // What is shipped can be looked at before there is a configuration.
+        Err(_) if is_shipped || !config.exists() => None,
+        Err(error) => return Err(error.into()),
+    };
+    match dir.and_then(|dir| own_manifest(&dir, name)) {
+        Some(path) => {
+            let file = path.display().to_string();
+            let source = std::fs::read_to_string(&path).map_err(|error| {
+                Failure::usage(format!("{file} cannot be read: {error}"), "check the rights of that file")
+            })?;
+            Manifest::parse(&source, &file)
+                .map_err(|found| Failure::mistakes("connector", found.into_iter().map(mistake).collect()))
+        }
+        None if is_shipped => shipped(name),
+        None => {
+            let known = counterpart_connectors::registry().join(", ");
+            let help = format!("there are {known}, and yours in the folder that `connectors_dir` names");
+            Err(Failure::usage(format!("there is no connector `{name}`"), help))
+        }
     }
-    let mut rows = table(&[
+}
+
+fn mistake(found: ManifestProblem) -> Diagnostic {
+    let ManifestProblem { file, line, column, message, help } = found;
+    Diagnostic { file, line, column, message, help }
+}
+
+fn list(out: &Output, manifests: Vec<Manifest>) -> Result<u8, Failure> {
+    let mut rows = out.table(&[
         "connector",
         "reads",
         "finds by",
@@ -55,10 +84,8 @@ fn list(out: &Output, only: Option<&str>) -> Result<u8, Failure> {
         "settings",
     ]);
     let mut document = Vec::new();
-    for name in names {
-        let source = counterpart_connectors::manifest_source(name).unwrap_or_default();
-        let manifest = Manifest::parse(source, name)
-            .map_err(|problems| Failure::failed(format!("{name}: {} mistakes in its facts", problems.len())))?;
+    for manifest in manifests {
+        let name = manifest.name.as_str();
         let can = manifest.capabilities();
         let yes = |can: bool| if can { "yes" } else { "no" }.to_owned();
         let settings: Vec<&str> = manifest.settings.keys().map(String::as_str).collect();
@@ -85,40 +112,19 @@ fn list(out: &Output, only: Option<&str>) -> Result<u8, Failure> {
 
 async fn test(out: &Output, path: &Path, name: &str) -> Result<u8, Failure> {
     let (config, store) = app::open(path).await?;
-    let connection = config
-        .connections
-        .get(name)
-        .ok_or_else(|| Failure::usage(format!("there is no connection `{name}`"), "name one of [connections]"))?;
-    let spec = counterpart_connectors::ConnectionSpec {
-        name: name.to_owned(),
-        connector: connection.connector.clone(),
-        settings: connection.settings.clone(),
-        secrets: connection.secrets.clone(),
-        manifest_dirs: config.connectors_dir.iter().cloned().collect(),
-    };
-    out.remark(format!("this creates, changes and deletes one contact of its own at `{name}`"));
-    let transport: Arc<dyn Transport> =
-        Arc::new(LiveTransport::new(LiveOptions::default()).map_err(|error| Failure::failed(error.to_string()))?);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    // The suite stays inside the same budget as every other call to this account.
-    let open = Connection::open(spec.clone(), transport.clone(), Arc::new(OpenGate), clock.clone())
-        .map_err(|error| Failure::usage(error.to_string(), "correct the connection"))?;
-    let budgets = open.budgets().iter().map(|facts| AccountBudget {
-        connection: name.to_owned(),
-        account: open.account(),
-        class: facts.class.clone(),
-        requests: facts.requests,
-        per_ms: facts.per_ms,
-    });
-    let run = store.start_run("conformance", &[], "", clock.now()).await?;
-    let ledger =
-        Arc::new(Ledger::new(store.clone(), clock.clone(), budgets.collect(), run, format!("conformance:{run}")));
-    let mut target = Target::new(spec, transport, clock.clone());
-    target.gate = ledger.clone();
-    let report = conformance::run(target).await;
-    ledger.close().await?;
-    let verdict = if report.passed() { "ok" } else { "failed" };
-    store.finish_run(run, verdict, &json!({ "conformance": report.to_string() }), clock.now()).await?;
-    out.line(report.to_string());
-    Ok(if report.passed() { 0 } else { 1 })
+    let engine = app::engine(out, config, store)?;
+    out.remark(format!(
+        "this creates, changes and deletes contacts of its own at `{name}`; Ctrl-C stops it and deletes them first"
+    ));
+    let report = engine.conformance(name).await?;
+    if out.json {
+        out.document(&report)?;
+    } else {
+        out.line(report.to_string());
+    }
+    Ok(match (report.passed(), report.interrupted) {
+        (false, _) => 1,
+        (true, true) => 3,
+        (true, false) => 0,
+    })
 }

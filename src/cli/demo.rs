@@ -36,8 +36,11 @@ pub(super) struct Args {
 
 pub(super) async fn run(out: &Output, args: Args) -> Result<u8, Failure> {
     let sandbox = systems(args.seed);
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
+    let refused = |error: std::io::Error| {
+        Failure::failed(format!("127.0.0.1 cannot be listened on: {error}"), "the demo needs one free port there")
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
     let stop = CancellationToken::new();
     let served = stop.clone();
     let server =
@@ -45,8 +48,10 @@ pub(super) async fn run(out: &Output, args: Args) -> Result<u8, Failure> {
     let temporary = args.dir.is_none();
     let folder =
         args.dir.unwrap_or_else(|| std::env::temp_dir().join(format!("counterpart-demo-{}", std::process::id())));
-    std::fs::create_dir_all(&folder)?;
-    let config = write_config(&folder, &address.to_string())?;
+    let config = prepare(&folder, &address.to_string()).map_err(|error| {
+        let message = format!("the folder {} cannot be used: {error}", folder.display());
+        Failure::failed(message, "name one that you may write to with --dir")
+    })?;
     introduce(out, &address.to_string(), &config);
     let result = rounds(out, &sandbox, &config, args.once).await;
     stop.cancel();
@@ -89,14 +94,18 @@ fn systems(seed: u64) -> Arc<Sandbox> {
     sandbox
 }
 
-fn write_config(folder: &Path, address: &str) -> Result<PathBuf, Failure> {
+/// Makes the folder and a configuration in it that works from wherever it is named.
+fn prepare(folder: &Path, address: &str) -> std::io::Result<PathBuf> {
+    let folder = std::path::absolute(folder)?;
+    std::fs::create_dir_all(&folder)?;
     let token = folder.join("token");
     std::fs::write(&token, TOKEN)?;
     let path = folder.join("counterpart.toml");
-    let secret = format!("{{ file = {:?} }}", token.display().to_string());
+    let quoted = |text: String| toml::Value::String(text).to_string();
+    let secret = format!("{{ file = {} }}", quoted(token.display().to_string()));
     let text = format!(
         r#"[store]
-url = "sqlite://{store}"
+url = {store}
 
 [connections.chat]
 connector = "chatway"
@@ -121,7 +130,7 @@ between = ["chat", "crm", "shop"]
 create = ["crm", "shop"]
 conflict = {{ default = "latest", phone = "review" }}
 "#,
-        store = folder.join("counterpart.db").display(),
+        store = quoted(format!("sqlite://{}", folder.join("counterpart.db").display())),
     );
     std::fs::write(&path, text)?;
     Ok(path)
@@ -143,19 +152,31 @@ async fn rounds(out: &Output, sandbox: &Sandbox, path: &Path, once: bool) -> Res
     let mut round = 0u64;
     loop {
         round += 1;
-        out.line(format!("── round {round} ──"));
+        if !out.json {
+            out.line(format!("── round {round} ──"));
+        }
         let report = engine.sync(&[]).await?;
-        super::sync::show(out, &report)?;
         let writes: u64 = report.syncs.iter().map(|sync| sync.operations.writes()).sum();
+        let settled = once && writes == 0;
+        if !out.json {
+            super::sync::show(out, &report)?;
+        } else if settled || engine.is_stopped() {
+            // The one document: how it ended.
+            out.document(&serde_json::json!({ "rounds": round, "last": report }))?;
+        } else {
+            out.remark(format!("round {round}: {writes} writes, {}", report.verdict.as_str()));
+        }
         if engine.is_stopped() {
             return Ok(Verdict::Partial.exit_code());
         }
-        if once && writes == 0 {
+        if settled {
             let waiting: u64 = store.count_open().await?.values().sum();
-            out.line(format!(
-                "\nNothing left to write: the second look at the same world costs reads only. {waiting} doubtful cases wait\n\
-                 for a person; nothing was guessed."
-            ));
+            if !out.json {
+                out.line(format!(
+                    "\nNothing left to write: the second look at the same world costs reads only. {waiting} doubtful\n\
+                     cases wait for a person; nothing was guessed."
+                ));
+            }
             return Ok(if report.verdict == Verdict::Failed { 1 } else { 0 });
         }
         if !once {
@@ -166,7 +187,12 @@ async fn rounds(out: &Output, sandbox: &Sandbox, path: &Path, once: bool) -> Res
             meddle(sandbox, round);
             tokio::select! {
                 () = tokio::time::sleep(ROUND) => {}
-                () = engine.stopped() => return Ok(0),
+                () = engine.stopped() => {
+                    if out.json {
+                        out.document(&serde_json::json!({ "rounds": round, "last": report }))?;
+                    }
+                    return Ok(0);
+                }
             }
         }
     }

@@ -6,9 +6,9 @@ use counterpart_core::{FieldName, Slot};
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Output, table, time};
+use super::output::{Failure, Output, time};
 use crate::config::Config;
-use crate::store::{Entity, Record, Store};
+use crate::store::{Entity, OutboxRow, Record, Store};
 
 /// The one stream that is read.
 const STREAM: &str = "contact";
@@ -32,12 +32,17 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
     };
     let ids: Vec<i64> = records.iter().map(|record| record.id).collect();
     let open = store.open_conflicts_of(&entity.iter().map(|entity| entity.id).collect::<Vec<_>>(), &ids).await?;
+    let writes = match &entity {
+        Some(entity) => store.last_writes(entity.id).await?,
+        None => Vec::new(),
+    };
     if out.json {
         let records: Vec<_> = records.iter().map(record_document).collect();
         let waiting: Vec<_> = open.iter().map(|c| json!({ "id": c.id, "kind": c.kind, "detail": c.detail })).collect();
         out.document(&json!({
             "person": entity.as_ref().map(|entity| entity.id),
             "fields": entity.as_ref().map(|entity| &entity.golden), "records": records, "waiting": waiting,
+            "writes": writes.iter().map(write_document).collect::<Vec<_>>(),
         }))?;
         return Ok(0);
     }
@@ -45,20 +50,26 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
     for conflict in &open {
         out.line(format!("waits: entry {} ({}) {}", conflict.id, conflict.kind, conflict.detail));
     }
-    if let Some(entity) = &entity {
-        for row in store.last_writes(entity.id).await? {
-            let state = format!("{:?}", row.state).to_lowercase();
-            let fields: Vec<String> = row.op.fields.keys().map(ToString::to_string).collect();
-            out.line(format!(
-                "run {}: {} at {} ({}): {state}",
-                row.run_id,
-                row.op.action.name(),
-                row.op.connection,
-                fields.join(", ")
-            ));
-        }
+    for row in &writes {
+        let fields: Vec<String> = row.op.fields.keys().map(ToString::to_string).collect();
+        let error = row.error.as_ref().map_or_else(String::new, |error| format!(", {error}"));
+        let action = row.op.action.name();
+        out.line(format!(
+            "run {}: {action} at {} ({}): {}{error}",
+            row.run_id,
+            row.op.connection,
+            fields.join(", "),
+            row.state.as_str()
+        ));
     }
     Ok(0)
+}
+
+fn write_document(row: &OutboxRow) -> serde_json::Value {
+    json!({
+        "run": row.run_id, "action": row.op.action.name(), "connection": row.op.connection, "fields": row.op.fields,
+        "state": row.state.as_str(), "error": row.error,
+    })
 }
 
 async fn find(config: &Config, store: &Store, id: &str) -> Result<Option<(Option<Entity>, Vec<Record>)>, Failure> {
@@ -87,7 +98,7 @@ async fn find(config: &Config, store: &Store, id: &str) -> Result<Option<(Option
 fn show(out: &Output, entity: Option<&Entity>, records: &[Record]) {
     match entity {
         Some(entity) => {
-            let mut fields = table(&["field", "value", "from", "when", "rule"]);
+            let mut fields = out.table(&["field", "value", "from", "when", "rule"]);
             for (name, golden) in &entity.golden {
                 fields.add_row([
                     name.to_string(),
@@ -111,7 +122,7 @@ fn show(out: &Output, entity: Option<&Entity>, records: &[Record]) {
                 if keys.is_empty() { "first seen".to_owned() } else { keys.join(", ") }
             )
         });
-        let mut fields = table(&["field", "shows", "agreed on", "standing for"]);
+        let mut fields = out.table(&["field", "shows", "agreed on", "standing for"]);
         let names: std::collections::BTreeSet<&FieldName> = record.fields.keys().chain(record.agreed.keys()).collect();
         for name in names {
             let base = record.agreed.get(name);

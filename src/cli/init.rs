@@ -42,8 +42,15 @@ pub(super) fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Failure>
     if accounts.len() < 2 {
         return Err(Failure::usage("two accounts or more are kept in agreement", "add --connection NAME=CONNECTOR"));
     }
-    std::fs::write(path, document(&args.store, &accounts))
-        .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", path.display())))?;
+    std::fs::write(path, document(&args.store, &accounts)).map_err(|error| {
+        let message = format!("{} cannot be written: {error}", path.display());
+        Failure::failed(message, "name a file in a folder that you may write to with `--config FILE`")
+    })?;
+    if out.json {
+        let connections: Vec<&str> = accounts.iter().map(|(name, _)| name.as_str()).collect();
+        out.document(&serde_json::json!({ "written": path, "connections": connections }))?;
+        return Ok(0);
+    }
     out.line(format!("{} is written; set the secrets it names, then `counterpart check --online`", path.display()));
     Ok(0)
 }
@@ -52,7 +59,12 @@ fn ask(out: &Output, known: &str) -> Result<Vec<String>, Failure> {
     out.remark(format!("Which accounts? One NAME=CONNECTOR a line, an empty line ends. Connectors: {known}"));
     let mut chosen = Vec::new();
     for line in std::io::stdin().lines() {
-        let line = line?;
+        let line = line.map_err(|error| {
+            Failure::usage(
+                format!("the answers cannot be read: {error}"),
+                "`--yes --connection NAME=CONNECTOR` asks nothing",
+            )
+        })?;
         if line.trim().is_empty() {
             break;
         }

@@ -1,7 +1,7 @@
 //! The command line: a contract that scripts rely on. One file for each command.
 //!
 //! Exit codes: 0 done; 1 failed; 2 configuration or usage; 3 partial or degraded; 4 stopped by a guard. Results go to
-//! standard output, everything else to standard error.
+//! standard output, everything else to standard error. With `--json` standard output is one document, an error included.
 
 mod app;
 mod check;
@@ -22,10 +22,10 @@ mod sync;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use output::Failure;
-use output::{Output, fail};
+use output::Output;
 
 /// Keeps chat systems and business systems in agreement.
 #[derive(Debug, Parser)]
@@ -40,21 +40,14 @@ struct Cli {
     /// Say more; twice says everything.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// Say only what is wrong.
+    /// Results and errors only: no progress, no remarks, no warnings.
     #[arg(short, long, global = true)]
     quiet: bool,
-    /// Colours.
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
-    color: Color,
+    /// Colours in results, errors and logs; auto: on a terminal, unless NO_COLOR is set.
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Color {
-    Auto,
-    Always,
-    Never,
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,74 +93,97 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let (json, color) = wishes();
+    let cli = match Cli::command().color(color).try_get_matches().and_then(|found| Cli::from_arg_matches(&found)) {
         Ok(cli) => cli,
-        Err(error) => {
-            let code = if error.use_stderr() { 2 } else { 0 };
+        Err(error) if error.use_stderr() => {
             let _ = error.print();
-            return ExitCode::from(code);
+            if json {
+                // The text is there already; what reads documents gets one as well.
+                let text = error.render().to_string();
+                let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+                let failure = Failure::usage(text, "`counterpart --help`");
+                Output::new(json, false, color).line(format!("{:#}", failure.document()));
+            }
+            return ExitCode::from(2);
+        }
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
         }
     };
-    logging(&cli);
+    let out = Output::new(cli.json, cli.quiet, cli.color);
+    logging(&cli, &out);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&Failure::failed(format!("the runtime does not start: {error}"))),
+        Err(error) => {
+            let message = format!("the runtime does not start: {error}");
+            return out.fail(&Failure::failed(message, "raise the limits of processes and open files"));
+        }
     };
-    match runtime.block_on(run(cli)) {
+    match runtime.block_on(run(&out, cli)) {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => fail(&failure),
+        Err(failure) => out.fail(&failure),
     }
 }
 
-async fn run(cli: Cli) -> Result<u8, Failure> {
-    let out = Output { json: cli.json, quiet: cli.quiet };
+/// `--json` and `--color`, read before the rest so that help and usage errors keep to them too.
+fn wishes() -> (bool, ColorChoice) {
+    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let after =
+        words.iter().zip(words.iter().skip(1)).find(|(word, _)| *word == "--color").map(|(_, next)| next.as_str());
+    let color = words.iter().find_map(|word| word.strip_prefix("--color=")).or(after);
+    let color = color.and_then(|text| text.parse().ok()).unwrap_or(ColorChoice::Auto);
+    (words.iter().any(|word| word == "--json"), color)
+}
+
+async fn run(out: &Output, cli: Cli) -> Result<u8, Failure> {
     let config = cli.config;
     match cli.command {
-        Command::Demo(args) => demo::run(&out, args).await,
-        Command::Init(args) => init::run(&out, &config, &args),
-        Command::Check(args) => check::run(&out, &config, &args).await,
-        Command::Connectors(args) => connectors::run(&out, &config, &args).await,
-        Command::Plan(args) => plan::run(&out, &config, &args).await,
-        Command::Apply(args) => plan::apply(&out, &config, &args).await,
-        Command::Sync(args) => sync::run(&out, &config, &args).await,
-        Command::Status => status::run(&out, &config).await,
-        Command::Explain(args) => explain::run(&out, &config, &args).await,
-        Command::Conflicts(args) => conflicts::run(&out, &config, args).await,
-        Command::Messages(args) => messages::run(&out, &config, &args),
-        Command::Runs(args) => runs::run(&out, &config, &args).await,
-        Command::Revert(args) => revert::run(&out, &config, &args).await,
-        Command::Sandbox(args) => sandbox::run(&out, args).await,
-        Command::Migrate => app::migrate(&out, &config).await,
+        Command::Demo(args) => demo::run(out, args).await,
+        Command::Init(args) => init::run(out, &config, &args),
+        Command::Check(args) => check::run(out, &config, &args).await,
+        Command::Connectors(args) => connectors::run(out, &config, &args).await,
+        Command::Plan(args) => plan::run(out, &config, &args).await,
+        Command::Apply(args) => plan::apply(out, &config, &args).await,
+        Command::Sync(args) => sync::run(out, &config, &args).await,
+        Command::Status => status::run(out, &config).await,
+        Command::Explain(args) => explain::run(out, &config, &args).await,
+        Command::Conflicts(args) => conflicts::run(out, &config, args).await,
+        Command::Messages(args) => messages::run(out, &config, &args),
+        Command::Runs(args) => runs::run(out, &config, &args).await,
+        Command::Revert(args) => revert::run(out, &config, &args).await,
+        Command::Sandbox(args) => sandbox::run(out, args).await,
+        Command::Migrate => app::migrate(out, &config).await,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "counterpart", &mut text);
-            out.raw(&text);
+            out.text(&String::from_utf8_lossy(&text))?;
             Ok(0)
         }
         Command::Man => {
             let mut text = Vec::new();
             clap_mangen::Man::new(Cli::command())
                 .render(&mut text)
-                .map_err(|error| Failure::failed(error.to_string()))?;
-            out.raw(&text);
+                .map_err(|error| Failure::failed(error.to_string(), "`counterpart --help` says the same"))?;
+            out.text(&String::from_utf8_lossy(&text))?;
             Ok(0)
         }
     }
 }
 
 /// Logs go to standard error; what they may say is decided where they are written, secrets never.
-fn logging(cli: &Cli) {
+fn logging(cli: &Cli, out: &Output) {
     let level = match (cli.quiet, cli.verbose) {
         (true, _) => "error",
         (false, 0) => "warn",
         (false, 1) => "counterpart=info,warn",
         (false, _) => "counterpart=trace,counterpart_connectors=trace,info",
     };
-    let ansi = match cli.color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => std::io::IsTerminal::is_terminal(&std::io::stderr()),
-    };
     let filter = tracing_subscriber::EnvFilter::new(level);
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(out.colors_errors())
+        .try_init();
 }

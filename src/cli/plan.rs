@@ -4,7 +4,7 @@ use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use super::app;
-use super::output::{Failure, Output, duration, table, time};
+use super::output::{Failure, Output, duration, time};
 use crate::engine::{Engine, PlanHeader, PlanReport};
 
 #[derive(Debug, clap::Args)]
@@ -45,8 +45,10 @@ pub(super) async fn deliver(
     file: Option<&Path>,
 ) -> Result<(), Failure> {
     if let Some(path) = file {
-        let target = std::fs::File::create(path)
-            .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", path.display())))?;
+        let target = std::fs::File::create(path).map_err(|error| {
+            let message = format!("{} cannot be written: {error}", path.display());
+            Failure::failed(message, "name a file in a folder that you may write to")
+        })?;
         engine.write_plan(plan, &mut BufWriter::new(target)).await?;
     }
     if out.json {
@@ -55,7 +57,7 @@ pub(super) async fn deliver(
         out.raw(&text);
         return Ok(());
     }
-    let mut counts = table(&["sync", "at", "operation", "how many"]);
+    let mut counts = out.table(&["sync", "at", "operation", "how many"]);
     for count in &plan.counts {
         counts.add_row([&count.sync, &count.connection, &count.action, &count.operations.to_string()]);
     }
@@ -63,7 +65,7 @@ pub(super) async fn deliver(
         out.line("nothing to write: everything agrees");
     } else {
         out.line(counts.to_string());
-        let mut cost = table(&["at", "calls", "takes"]);
+        let mut cost = out.table(&["at", "calls", "takes"]);
         for forecast in &plan.forecast {
             cost.add_row([&forecast.connection, &forecast.calls.to_string(), &duration(forecast.duration_ms)]);
         }

@@ -38,12 +38,32 @@ pub(super) async fn run(out: &Output, args: Args) -> Result<u8, Failure> {
     let instances = instances(&args.instance)?;
     let sandbox = Arc::new(Sandbox::new(Options { seed: args.seed, faults, instances: instances.clone() }));
     populate(&sandbox, &instances, &args)?;
-    let listener = TcpListener::bind(&args.listen)
-        .await
-        .map_err(|error| Failure::failed(format!("{} cannot be listened on: {error}", args.listen)))?;
-    let address = listener.local_addr()?;
-    for instance in &instances {
+    let refused = |error: std::io::Error| {
+        Failure::failed(format!("{} cannot be listened on: {error}", args.listen), "name another address with --listen")
+    };
+    let listener = TcpListener::bind(&args.listen).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    show(out, &instances, &address.to_string())?;
+    out.remark(format!("\nlistening on {address}; Ctrl-C ends it"));
+    let stop = CancellationToken::new();
+    app::stop_on_ctrl_c(out, stop.clone());
+    counterpart_sandbox::serve(sandbox, listener, async move { stop.cancelled().await }).await.map_err(refused)?;
+    Ok(0)
+}
+
+/// The configuration that reaches these systems.
+fn show(out: &Output, instances: &[InstanceSpec], address: &str) -> Result<(), Failure> {
+    let mut document = serde_json::Map::new();
+    for instance in instances {
         let (connector, settings, secrets) = instance.vendor.connection(&format!("http://{address}/{}", instance.name));
+        if out.json {
+            let mut entry = serde_json::Map::from_iter([("connector".to_owned(), connector.into())]);
+            entry.extend(settings.into_iter().map(|(key, value)| (key.to_owned(), value)));
+            let secret = serde_json::json!({ "env": "SANDBOX_TOKEN" });
+            entry.extend(secrets.into_iter().map(|(key, _)| (key.to_owned(), secret.clone())));
+            document.insert(instance.name.clone(), entry.into());
+            continue;
+        }
         out.line(format!("\n[connections.{}]\nconnector = \"{connector}\"", instance.name));
         for (key, value) in settings {
             out.line(format!("{key} = {value}"));
@@ -52,11 +72,11 @@ pub(super) async fn run(out: &Output, args: Args) -> Result<u8, Failure> {
             out.line(format!("{key} = {{ env = \"SANDBOX_TOKEN\" }}   # {TOKEN}"));
         }
     }
-    out.remark(format!("\nlistening on {address}; Ctrl-C ends it"));
-    let stop = CancellationToken::new();
-    app::stop_on_ctrl_c(stop.clone());
-    counterpart_sandbox::serve(sandbox, listener, async move { stop.cancelled().await }).await?;
-    Ok(0)
+    if out.json {
+        let whole = serde_json::json!({ "listening": address, "token": TOKEN, "connections": document });
+        out.document(&whole)?;
+    }
+    Ok(())
 }
 
 fn instances(texts: &[String]) -> Result<Vec<InstanceSpec>, Failure> {

@@ -1,68 +1,370 @@
 //! `counterpart status`
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use counterpart_connectors::{Clock, SystemClock};
-use serde_json::json;
+use counterpart_connectors::{Clock, Connection, Millis, SystemClock};
+use serde::Serialize;
 
 use super::app;
-use super::output::{Failure, Output, duration, table, time};
+use super::output::{Failure, Output, Tone, duration, time, window};
+use crate::budget::{Standing, standing};
+use crate::config::{Config, SyncConfig};
+use crate::engine::{EngineError, OperationCounts, RunReport, StreamReport, worker};
+use crate::schedule::Schedule;
+use crate::store::{Run, Store};
 
 /// The one stream that is read.
 const STREAM: &str = "contact";
+/// Runs looked at in one go, and how often at most.
+const PAGE: u64 = 20;
+const PAGES: usize = 50;
+
+/// Everything that is shown; the names are those of the document.
+#[derive(Serialize)]
+struct Status {
+    connections: Vec<ConnectionStatus>,
+    syncs: Vec<SyncStatus>,
+    /// What waits for a person, by kind.
+    queue: BTreeMap<String, u64>,
+    /// The latest run of any kind.
+    last_run: Option<RunStatus>,
+    /// Why things are not as they should be; empty when they are.
+    degraded: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ConnectionStatus {
+    connection: String,
+    records: u64,
+    missing: u64,
+    linked: u64,
+    unlinked: u64,
+    /// Waiting for reconciling.
+    due: u64,
+    coverage: Coverage,
+    last_read: Option<Millis>,
+    /// When a reading that surely saw everything ended, and how long ago that is.
+    last_complete: Option<Millis>,
+    age_ms: Option<i64>,
+    #[serde(rename = "yield")]
+    brought: Option<Yield>,
+    queue: BTreeMap<String, u64>,
+    budget: Vec<Standing>,
+    in_use_by: Option<String>,
+}
+
+/// How much of the stream is known.
+#[derive(Serialize)]
+struct Coverage {
+    complete: bool,
+    /// Different records in the last complete reading, or so far in the one that is under way.
+    seen: Option<i64>,
+    /// As many as the vendor announced.
+    announced: Option<i64>,
+}
+
+/// What the last run that read the connection got out of it.
+#[derive(Serialize)]
+struct Yield {
+    run: i64,
+    read: u64,
+    changed: u64,
+    calls: u64,
+    complete: bool,
+    why: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SyncStatus {
+    sync: String,
+    last_run: Option<RunStatus>,
+    wrote: Option<OperationCounts>,
+    queue: BTreeMap<String, u64>,
+    next_at: Option<Millis>,
+    /// Whether a time on the schedule went by without a run, and the one after it too.
+    missed: bool,
+}
+
+#[derive(Clone, Serialize)]
+struct RunStatus {
+    run: i64,
+    kind: String,
+    /// None while it works.
+    verdict: Option<String>,
+    started_at: Millis,
+    finished_at: Option<Millis>,
+}
+
+impl From<&Run> for RunStatus {
+    fn from(run: &Run) -> RunStatus {
+        RunStatus {
+            run: run.id,
+            kind: run.kind.clone(),
+            verdict: run.verdict.clone(),
+            started_at: run.started_at,
+            finished_at: run.finished_at,
+        }
+    }
+}
 
 pub(super) async fn run(out: &Output, config: &Path) -> Result<u8, Failure> {
     let (config, store) = app::open(config).await?;
     let now = SystemClock.now();
-    let mut document = Vec::new();
-    let mut rows = table(&["connection", "records", "missing", "linked", "due", "last read", "last complete reading"]);
-    for name in config.connections.keys() {
-        let counts = store.counts(name, STREAM).await?;
-        let state = store.stream_state(name, STREAM).await?;
-        let complete = match state.last_complete_scan {
-            Some(id) => store.scan(id).await?,
-            None => None,
-        };
-        let ago = |at: Option<i64>| at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", duration(now - at)));
-        let complete_at = complete.as_ref().and_then(|scan| scan.finished_at);
-        rows.add_row([
-            name.clone(),
-            counts.live.to_string(),
-            counts.missing.to_string(),
-            (counts.live - counts.unlinked.min(counts.live)).to_string(),
-            counts.dirty.to_string(),
-            ago(state.last_pull_at),
-            ago(complete_at),
-        ]);
-        document.push(json!({
-            "connection": name, "records": counts.live, "missing": counts.missing, "unlinked": counts.unlinked,
-            "due": counts.dirty, "last_read": state.last_pull_at, "last_complete": complete_at,
-        }));
-    }
-    let open = store.count_open().await?;
-    let last = store.runs(1).await?.into_iter().next();
-    let never_read = document.iter().any(|entry| entry["last_read"].is_null());
-    let bad_end = last.as_ref().and_then(|run| run.verdict.as_deref()).is_some_and(|verdict| verdict != "ok");
+    let status = look(&config, &store, now).await?;
     if out.json {
-        out.document(&json!({
-            "connections": document, "queue": open,
-            "last_run": last.as_ref().map(|run| json!({ "run": run.id, "kind": run.kind, "verdict": run.verdict, "started_at": run.started_at })),
-        }))?;
+        out.document(&status)?;
     } else {
-        out.line(rows.to_string());
-        for (kind, count) in &open {
-            out.line(format!("{count} {kind} wait for a person"));
+        show(out, &status, now);
+    }
+    Ok(if status.degraded.is_empty() { 0 } else { 3 })
+}
+
+async fn look(config: &Config, store: &Store, now: Millis) -> Result<Status, Failure> {
+    let runs = last_runs(config, store).await?;
+    let transport = app::transport()?;
+    let mut connections = Vec::new();
+    for name in config.connections.keys() {
+        let open = app::connection(config, name, transport.clone()).map_err(EngineError::from)?;
+        connections.push(connection(&open, store, &runs, now).await?);
+    }
+    let mut syncs = Vec::new();
+    for sync in &config.syncs {
+        let last = runs.get(&sync.name);
+        let run = last.map(|last| &last.run);
+        let (next_at, missed) = schedule(sync, run.map(|run| run.started_at), now);
+        syncs.push(SyncStatus {
+            sync: sync.name.clone(),
+            last_run: run.map(RunStatus::from),
+            wrote: last.and_then(|last| last.told.as_ref()).and_then(|(_, report)| {
+                report.syncs.iter().find(|entry| entry.name == sync.name).map(|entry| entry.operations)
+            }),
+            queue: store.count_open_kinds_at(&sync.between).await?,
+            next_at,
+            missed,
+        });
+    }
+    let last_run = store.runs(1).await?.first().map(RunStatus::from);
+    let mut status = Status { connections, syncs, queue: store.count_open().await?, last_run, degraded: Vec::new() };
+    status.degraded = degraded(config, &status, &runs);
+    Ok(status)
+}
+
+/// The last run of a sync that was to write, and the last one that lived to tell what it did.
+struct Last {
+    run: Run,
+    told: Option<(i64, RunReport)>,
+}
+
+async fn last_runs(config: &Config, store: &Store) -> Result<BTreeMap<String, Last>, Failure> {
+    let mut found: BTreeMap<String, Last> = BTreeMap::new();
+    let mut before = i64::MAX;
+    for _ in 0..PAGES {
+        let page = store.runs_before(before, PAGE).await?;
+        let Some(oldest) = page.last() else { break };
+        before = oldest.id;
+        for run in page.iter().filter(|run| matches!(run.kind.as_str(), "sync" | "apply")) {
+            // None when it failed before it could say anything.
+            let told = serde_json::from_value(run.summary.clone()).ok().map(|report: RunReport| (run.id, report));
+            for sync in config.syncs.iter().filter(|sync| run.syncs.contains(&sync.name)) {
+                let last = found.entry(sync.name.clone()).or_insert_with(|| Last { run: run.clone(), told: None });
+                last.told = last.told.take().or_else(|| told.clone());
+            }
         }
-        match &last {
-            Some(run) => out.line(format!(
-                "last run: {} {} at {}, {}",
-                run.id,
-                run.kind,
-                time(run.started_at),
-                run.verdict.as_deref().unwrap_or("under way")
-            )),
-            None => out.line("nothing has run yet: `counterpart sync`"),
+        if config.syncs.iter().all(|sync| found.get(&sync.name).is_some_and(|last| last.told.is_some())) {
+            break;
         }
     }
-    Ok(if never_read || bad_end || !open.is_empty() { 3 } else { 0 })
+    Ok(found)
+}
+
+async fn connection(
+    open: &Connection,
+    store: &Store,
+    runs: &BTreeMap<String, Last>,
+    now: Millis,
+) -> Result<ConnectionStatus, Failure> {
+    let name = open.name();
+    let counts = store.counts(name, STREAM).await?;
+    let state = store.stream_state(name, STREAM).await?;
+    let whole = match state.last_complete_scan {
+        Some(id) => store.scan(id).await?,
+        None => None,
+    };
+    let under_way = match state.open_scan {
+        Some(id) => store.scan(id).await?,
+        None => None,
+    };
+    let last_complete = whole.as_ref().and_then(|scan| scan.finished_at);
+    let shown = whole.as_ref().or(under_way.as_ref());
+    let coverage = Coverage {
+        complete: whole.is_some(),
+        seen: shown.map(|scan| scan.distinct),
+        announced: shown.and_then(|scan| scan.total),
+    };
+    Ok(ConnectionStatus {
+        connection: name.to_owned(),
+        records: counts.live,
+        missing: counts.missing,
+        linked: counts.live - counts.unlinked.min(counts.live),
+        unlinked: counts.unlinked,
+        due: counts.dirty,
+        coverage,
+        last_read: state.last_pull_at,
+        last_complete,
+        age_ms: last_complete.map(|at| now - at),
+        brought: runs.values().filter_map(|last| brought(last, name)).max_by_key(|brought| brought.run),
+        queue: store.count_open_kinds_at(&[name.to_owned()]).await?,
+        budget: standing(store, &open.account(), open.budgets(), now).await?,
+        in_use_by: worker(store, name, now).await?,
+    })
+}
+
+fn brought(last: &Last, name: &str) -> Option<Yield> {
+    let (run, report) = last.told.as_ref()?;
+    let sync = report.syncs.iter().find(|sync| sync.streams.iter().any(|stream| stream.connection == name))?;
+    let StreamReport { pulled, changed, complete, why, .. } =
+        sync.streams.iter().find(|stream| stream.connection == name)?.clone();
+    let calls = sync.calls.get(name).copied().unwrap_or(0);
+    Some(Yield { run: *run, read: pulled, changed, calls, complete, why })
+}
+
+/// The next time on the schedule, and whether more than one whole interval went by without a run.
+fn schedule(sync: &SyncConfig, last: Option<Millis>, now: Millis) -> (Option<Millis>, bool) {
+    let zone = sync.timezone.as_deref().unwrap_or("UTC");
+    let Some(schedule) = sync.schedule.as_deref().and_then(|text| Schedule::parse(text, zone).ok()) else {
+        return (None, false);
+    };
+    let after = |at: Millis| {
+        let next = schedule.next_after(chrono::DateTime::from_timestamp_millis(at)?)?;
+        Some(next.timestamp_millis())
+    };
+    let second = last.and_then(after).and_then(after);
+    (after(now), second.is_some_and(|second| now > second))
+}
+
+/// Everything that is not as it should be, a sentence each.
+fn degraded(config: &Config, status: &Status, runs: &BTreeMap<String, Last>) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let synced = |name: &str| config.syncs.iter().any(|sync| sync.between.iter().any(|other| other == name));
+    for entry in status.connections.iter().filter(|entry| synced(&entry.connection)) {
+        let name = &entry.connection;
+        match &entry.brought {
+            Some(Yield { complete: false, run, why, .. }) => {
+                let why = why.as_deref().unwrap_or("no reason is known");
+                reasons.push(format!("{name} was not read completely in run {run}: {why}"));
+            }
+            _ if !entry.coverage.complete => reasons.push(format!("{name} has never been read completely")),
+            _ => {}
+        }
+    }
+    for entry in &status.syncs {
+        let Some(Last { run, .. }) = runs.get(&entry.sync) else { continue };
+        let between = config.syncs.iter().find(|sync| sync.name == entry.sync).map(|sync| sync.between.as_slice());
+        let works = status
+            .connections
+            .iter()
+            .any(|c| c.in_use_by.is_some() && between.is_some_and(|names| names.contains(&c.connection)));
+        match run.verdict.as_deref() {
+            Some("ok") => {}
+            Some(verdict) => {
+                let why = run.summary["error"].as_str().map_or_else(String::new, |error| format!(": {error}"));
+                reasons.push(format!("the last run of {}, {}, ended {verdict}{why}", entry.sync, run.id));
+            }
+            None if works => {}
+            None => {
+                reasons.push(format!("run {} of {} ended without a word; the next one goes on", run.id, entry.sync))
+            }
+        }
+        if entry.missed {
+            let last = time(run.started_at);
+            reasons.push(format!("{} has missed its schedule: its last run was at {last}", entry.sync));
+        }
+    }
+    for (kind, count) in &status.queue {
+        reasons.push(format!("waiting for a person: {count} {kind}; `counterpart conflicts list`"));
+    }
+    reasons
+}
+
+fn show(out: &Output, status: &Status, now: Millis) {
+    let ago = |at: Option<Millis>| at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", duration(now - at)));
+    let mut rows =
+        out.table(&["connection", "records", "linked", "due", "coverage", "complete reading", "brought", "queue"]);
+    let mut budgets = out.table(&["connection", "calls left", "of", "in", "for"]);
+    for entry in &status.connections {
+        let missing = if entry.missing > 0 { format!(" ({} missing)", entry.missing) } else { String::new() };
+        rows.add_row([
+            entry.connection.clone(),
+            format!("{}{missing}", entry.records),
+            entry.linked.to_string(),
+            entry.due.to_string(),
+            entry.coverage.text(),
+            ago(entry.last_complete),
+            entry.brought.as_ref().map_or_else(
+                || "nothing yet".to_owned(),
+                |brought| format!("{} changed of {} read, {} calls", brought.changed, brought.read, brought.calls),
+            ),
+            queue(&entry.queue),
+        ]);
+        for budget in &entry.budget {
+            let silent = budget.silent_until.map_or_else(String::new, |at| format!(", silent until {}", time(at)));
+            budgets.add_row([
+                entry.connection.clone(),
+                format!("{}{silent}", budget.left),
+                budget.limit.to_string(),
+                window(budget.per_ms),
+                if budget.class == "all" { "every call".to_owned() } else { budget.class.clone() },
+            ]);
+        }
+    }
+    out.line(rows.to_string());
+    if !budgets.is_empty() {
+        out.line(budgets.to_string());
+    }
+    for entry in &status.connections {
+        if let Some(holder) = &entry.in_use_by {
+            out.line(format!("{} is in use by {holder}", entry.connection));
+        }
+    }
+    let mut rows = out.table(&["sync", "last run", "verdict", "wrote", "queue", "next run"]);
+    for entry in &status.syncs {
+        let run = entry.last_run.as_ref();
+        let wrote = entry.wrote.as_ref().map_or_else(String::new, |done| {
+            format!("{} created, {} updated, {} deleted", done.created, done.updated, done.deleted)
+        });
+        rows.add_row([
+            entry.sync.clone(),
+            run.map_or_else(|| "never".to_owned(), |run| format!("{}, {}", run.run, ago(Some(run.started_at)))),
+            run.map_or("", |run| run.verdict.as_deref().unwrap_or("under way")).to_owned(),
+            wrote,
+            queue(&entry.queue),
+            entry.next_at.map_or_else(|| "no schedule".to_owned(), time),
+        ]);
+    }
+    out.line(rows.to_string());
+    if status.last_run.is_none() {
+        out.line("nothing has run yet: `counterpart sync`");
+    }
+    for reason in &status.degraded {
+        out.line(format!("{} {reason}", out.paint(Tone::Doubtful, "degraded:")));
+    }
+    if status.degraded.is_empty() {
+        out.line(out.paint(Tone::Good, "all is well"));
+    }
+}
+
+impl Coverage {
+    fn text(&self) -> String {
+        match (self.complete, self.seen, self.announced) {
+            (true, Some(seen), _) => format!("whole, {seen}"),
+            (false, Some(seen), Some(announced)) => format!("{seen} of {announced}"),
+            (false, Some(seen), None) => format!("{seen} so far"),
+            _ => "none".to_owned(),
+        }
+    }
+}
+
+fn queue(open: &BTreeMap<String, u64>) -> String {
+    open.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::app;
-use super::output::{Failure, Output, duration, table};
+use super::output::{Failure, Output, duration};
 use crate::engine::{RunReport, Verdict};
 
 #[derive(Debug, clap::Args)]
@@ -27,9 +27,10 @@ pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
     }
     for sync in &report.syncs {
         out.line(format!("sync {} (run {}, {})", sync.name, report.run, duration(sync.duration_ms)));
-        let mut read = table(&["connection", "read", "changed", "complete", "calls", "429"]);
+        let mut read = out.table(&["connection", "read", "changed", "complete", "calls", "429"]);
         for stream in &sync.streams {
-            let complete = stream.why.clone().unwrap_or_else(|| if stream.complete { "yes" } else { "no" }.to_owned());
+            // Why not stands below the table: it may be long.
+            let complete = if stream.complete { "yes" } else { "no" }.to_owned();
             read.add_row([
                 stream.connection.clone(),
                 stream.pulled.to_string(),
@@ -40,6 +41,12 @@ pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
             ]);
         }
         out.line(read.to_string());
+        for stream in &sync.streams {
+            let why = stream.why.as_ref().map(|why| format!("{}: {why}", stream.connection));
+            if let Some(why) = why.filter(|why| !report.notes.contains(why)) {
+                out.line(why);
+            }
+        }
         let done = &sync.operations;
         out.line(format!(
             "created {}, updated {} ({} fields cleared), deleted {}; failed {}, unknown {}, held {}; {} waiting for a person",
@@ -47,7 +54,7 @@ pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
         ));
     }
     if !report.spent.is_empty() {
-        let mut spent = table(&["calls", "at", "for", "lane"]);
+        let mut spent = out.table(&["calls", "at", "for", "lane"]);
         for row in &report.spent {
             spent.add_row([row.calls.to_string(), row.connection.clone(), row.purpose.clone(), row.lane.clone()]);
         }
@@ -60,15 +67,18 @@ pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
         out.line(note);
     }
     let next = match report.verdict {
-        Verdict::Ok => "everything agrees",
+        Verdict::Ok => "everything agrees".to_owned(),
         Verdict::Partial if report.syncs.iter().any(|sync| sync.conflicts > 0) => {
-            "partial: `counterpart conflicts list` shows what waits"
+            format!("{}: `counterpart conflicts list` shows what waits", out.verdict("partial"))
         }
-        Verdict::Partial => "partial: the next run goes on where this one stopped",
-        Verdict::Guarded => {
-            "nothing was written: look at `counterpart plan --out plan.json`, then `counterpart apply plan.json`"
+        Verdict::Partial => format!("{}: the next run goes on where this one stopped", out.verdict("partial")),
+        Verdict::Guarded => format!(
+            "{}: nothing was written: look at `counterpart plan --out plan.json`, then `counterpart apply plan.json`",
+            out.verdict("guarded")
+        ),
+        Verdict::Failed => {
+            format!("{}: nothing could be read; `counterpart check --online` tells why", out.verdict("failed"))
         }
-        Verdict::Failed => "failed: nothing could be read; `counterpart check --online` tells why",
     };
     out.line(next);
     Ok(())

@@ -28,7 +28,9 @@ const PREFIX: &str = "COUNTERPART__";
 pub struct ConfigError {
     /// The mistakes, in the order of the file.
     pub problems: Vec<Diagnostic>,
-    /// The text they stand in, for showing the lines.
+    /// The configuration; a mistake may stand in another file that it names.
+    pub file: String,
+    /// Its text, for showing the lines.
     pub source_text: String,
 }
 
@@ -73,6 +75,15 @@ impl Problems<'_> {
     }
 }
 
+/// Line and column of a key path in a configuration, or of the part of it that is there.
+pub(super) fn place(path: &Path, keys: &[&str]) -> (usize, usize) {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut problems =
+        Problems { file: String::new(), text: &text, tree: DeTable::parse(&text).ok(), found: Vec::new() };
+    problems.at(keys, "", "");
+    problems.found.pop().map_or((1, 1), |found| (found.line, found.column))
+}
+
 /// Where the last part of a path that exists begins.
 fn locate(tree: &DeTable<'_>, path: &[&str]) -> usize {
     let mut found = 0;
@@ -104,11 +115,11 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
         Err(error) => {
             let message = format!("the configuration cannot be read: {error}");
             let help = "`counterpart init` writes one; `--config FILE` names another".to_owned();
-            let problem = Diagnostic { file, line: 1, column: 1, message, help };
-            return Err(ConfigError { problems: vec![problem], source_text: String::new() });
+            let problem = Diagnostic { file: file.clone(), line: 1, column: 1, message, help };
+            return Err(ConfigError { problems: vec![problem], file, source_text: String::new() });
         }
     };
-    let mut problems = Problems { file, text: &text, tree: None, found: Vec::new() };
+    let mut problems = Problems { file: file.clone(), text: &text, tree: None, found: Vec::new() };
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let config = read(&text, &folder, &mut problems);
     let mut found = problems.found;
@@ -116,7 +127,7 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
         Some(config) if found.is_empty() => Ok(config),
         _ => {
             found.sort_by_key(|problem| (problem.line, problem.column));
-            Err(ConfigError { problems: found, source_text: text })
+            Err(ConfigError { problems: found, file, source_text: text })
         }
     }
 }
@@ -138,7 +149,9 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
             for error in errors {
                 let path: Vec<&str> = error.path.iter().map(String::as_str).collect();
                 let name = if path.is_empty() { String::new() } else { format!("`{}`: ", path.join(".")) };
-                problems.at(&path, format!("{name}{}", error.kind), "docs/configuration.md lists every key");
+                // figment puts quotes around names that have some.
+                let kind = error.kind.to_string().replace("``", "`");
+                problems.at(&path, format!("{name}{kind}"), "docs/configuration.md lists every key");
             }
             return None;
         }
@@ -236,6 +249,13 @@ fn connection_config(
     }
 }
 
+/// The file of a connector of the operator's own.
+pub fn own_manifest(connectors_dir: &Path, connector: &str) -> Option<PathBuf> {
+    let places =
+        [connectors_dir.join(connector).join("connector.toml"), connectors_dir.join(format!("{connector}.toml"))];
+    places.into_iter().find(|path| path.is_file())
+}
+
 /// The connector's facts; a connector that is not there is a mistake.
 fn manifest(
     place: &[&str; 2],
@@ -243,8 +263,7 @@ fn manifest(
     connectors_dir: Option<&Path>,
     problems: &mut Problems<'_>,
 ) -> Option<Manifest> {
-    let own: Option<PathBuf> = connectors_dir.map(|dir| dir.join(connector).join("connector.toml"));
-    let own = own.filter(|path| path.exists());
+    let own = connectors_dir.and_then(|dir| own_manifest(dir, connector));
     let (source, file) = match (&own, counterpart_connectors::manifest_source(connector)) {
         (Some(path), _) => (std::fs::read_to_string(path).unwrap_or_default(), path.display().to_string()),
         (None, Some(source)) => (source.to_owned(), format!("connectors/{connector}/connector.toml")),

@@ -19,7 +19,7 @@ use secrecy::SecretString;
 use crate::store::StoreOptions;
 use crate::templates::Templates;
 
-pub use load::{ConfigError, schema};
+pub use load::{ConfigError, own_manifest, schema};
 
 /// Where the state is kept.
 #[derive(Clone, Debug)]
@@ -119,6 +119,11 @@ impl Config {
         load::load(path)
     }
 
+    /// Line and column of a key path in the file, or of the part of it that is there.
+    pub fn place(path: &Path, keys: &[&str]) -> (usize, usize) {
+        load::place(path, keys)
+    }
+
     /// What the store needs to know.
     pub fn store_options(&self) -> StoreOptions {
         StoreOptions { url: self.store.url.clone(), tenant: self.tenant.clone() }
@@ -128,6 +133,11 @@ impl Config {
 /// The message templates: the shipped ones under those in `mappings_dir`. All mistakes come at once.
 pub fn load_templates(config: &Config) -> Result<Templates, Vec<Diagnostic>> {
     Templates::load(config.mappings_dir.as_ref().map(|folder| folder.join("messages")).as_deref())
+}
+
+/// Whether the environment asks for no colours (no-color.org).
+pub fn is_color_refused() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// The mapping of a connection: its own file, else the shipped one, else the one beside the operator's connector.

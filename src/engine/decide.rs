@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use counterpart_core::merge::{AgreedSlot, GoldenSlot};
+use counterpart_core::merge::{self, AgreedSlot, Clock, GoldenSlot};
 use counterpart_core::{FieldName, Slot, Value};
 use serde_json::{Value as Json, json};
 
@@ -68,9 +68,18 @@ impl Engine {
                 })?,
             _ => return Ok(()),
         };
+        if let Some(why) = merge::verdict(&field, &slot) {
+            return Err(EngineError::Decision(format!("{field}: {why}, so no system could be given it")));
+        }
         let mut entity = self.one_entity(entity).await?;
         let now = self.clock.now();
-        let chosen = GoldenSlot { slot, from: "operator".to_owned(), at: now, rule: "decided by a person".to_owned() };
+        let chosen = GoldenSlot {
+            slot,
+            from: "operator".to_owned(),
+            at: now,
+            clock: Clock::Ours,
+            rule: "decided by a person".to_owned(),
+        };
         entity.golden.insert(field.clone(), chosen);
         // What every side shows is now known and no change any more; whoever shows something else is written to.
         let updates = records

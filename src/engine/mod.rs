@@ -4,6 +4,8 @@
 //! whole plan, and only then writes. Whatever a far end answers is observed and becomes the new base, so that an echo is
 //! no change. When answers changed something, the run goes round again until nothing is left to do.
 
+mod check;
+mod conformance;
 mod decide;
 mod deletion;
 mod observe;
@@ -19,7 +21,7 @@ mod session;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use counterpart_connectors::{CheckReport, Clock, ConnectorError, Lane, Millis, OpenError, OpenGate, Transport};
+use counterpart_connectors::{Clock, ConnectorError, Lane, Millis, OpenError, Transport};
 use counterpart_core::identity::IdentityRules;
 use counterpart_core::mapping::Mapping;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,7 @@ pub use report::{
 use crate::config::Config;
 use crate::store::{Store, StoreError};
 use session::Wired;
+pub use session::worker;
 
 /// Whether the connections of a run are worked on side by side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -172,21 +175,6 @@ impl Engine {
     /// Resolves when somebody asks the engine to stop.
     pub async fn stopped(&self) {
         self.stop.cancelled().await;
-    }
-
-    /// Probes every connection: reachable, credentials accepted, capabilities as configured.
-    pub async fn check_online(&self) -> Vec<(String, Result<CheckReport, EngineError>)> {
-        let mut results = Vec::new();
-        for name in self.config.connections.keys() {
-            let result = match self.wire(name, Arc::new(OpenGate)) {
-                Ok(wired) => {
-                    wired.connection.check(Lane::Incremental).await.map_err(|error| self.vendor(&wired, error))
-                }
-                Err(error) => Err(error),
-            };
-            results.push((name.clone(), result));
-        }
-        results
     }
 
     /// All syncs share one set of people, so they share the rules by which people are recognised.

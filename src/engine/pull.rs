@@ -47,15 +47,17 @@ struct Sheet {
     next: Option<String>,
     total: Option<u64>,
     capped: bool,
+    steady: bool,
     /// The newest change on it, in the vendor's own time, so that no clock of ours can make a reading skip a row.
     newest: Option<Millis>,
     clock_offset: Option<Millis>,
 }
 
 /// What one walk has met so far.
-#[derive(Default)]
 struct Walk {
     capped: bool,
+    /// No row can have slipped between two pages.
+    steady: bool,
 }
 
 /// Why a walk ended before its last page.
@@ -151,6 +153,9 @@ impl Engine {
                 Coverage::Doubtful(_) => {}
             }
         };
+        // What changed behind the walk while it went on is left to the next reading of changes.
+        let began = scan.started_at + state.clock_offset.unwrap_or(0);
+        state.watermark = state.watermark.map(|newest| newest.min(began));
         scan.finished_at = Some(self.clock.now());
         scan.cursor = None;
         scan.complete = verdict.is_ok();
@@ -202,8 +207,19 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let from = state.watermark.unwrap_or(0).saturating_sub(OVERLAP_MS).max(0);
         let mut scan = self.store.begin_scan(&wired.name, STREAM, SINCE, self.clock.now()).await?;
-        let (walk, ended) =
-            self.walk(wired, Lane::Incremental, PullMode::Since(from), &mut scan, state, None, report).await?;
+        let (walk, ended) = loop {
+            let (pages, changed) = (scan.pages, report.changed);
+            let (walk, ended) =
+                self.walk(wired, Lane::Incremental, PullMode::Since(from), &mut scan, state, None, report).await?;
+            scan.passes += 1;
+            // A row that changes again while one reads moves to the end, and its neighbour may slip between two pages: the
+            // walk is made again until it brings nothing new.
+            let sure = walk.steady || scan.pages - pages <= 1;
+            let settled = scan.passes > 1 && report.changed == changed;
+            if sure || settled || scan.passes >= MAX_PASSES || !matches!(ended, Ended::AtEnd) {
+                break (walk, ended);
+            }
+        };
         self.close_partial(wired, scan, &walk, &ended, state, report).await
     }
 
@@ -275,12 +291,13 @@ impl Engine {
         page_limit: Option<u64>,
         report: &mut StreamReport,
     ) -> Result<(Walk, Ended), EngineError> {
-        let mut walk = Walk::default();
+        let mut walk = Walk { capped: false, steady: true };
         let mut pages = 0;
         let mut page = self.page(wired, lane, mode, scan.cursor.clone()).await?;
         loop {
             pages += 1;
             walk.capped |= page.capped;
+            walk.steady &= page.steady;
             scan.total = page.total.map(|total| total as i64).or(scan.total);
             state.clock_offset = page.clock_offset.or(state.clock_offset);
             state.watermark = state.watermark.max(page.newest);
@@ -369,6 +386,7 @@ async fn read_page(
         next: page.next,
         total: page.total,
         capped: page.capped,
+        steady: page.steady,
         ..Sheet::default()
     };
     for record in page.records {

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use counterpart_connectors::{Call, Capabilities, Connection, ConnectionSpec, Gate, GateError, Millis, RateSignal};
 use counterpart_core::mapping::Mapping;
+use tokio_util::sync::CancellationToken;
 
 use super::{Engine, EngineError};
 use crate::budget::{AccountBudget, Ledger};
 use crate::config::{ConnectionConfig, SyncConfig};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How long a lease lasts without a sign of life; longer than any wait for the budget that is not given up.
 const LEASE_MS: i64 = 15 * 60_000;
@@ -75,14 +76,14 @@ impl Session {
 }
 
 /// The ledger, renewing all of the run's leases on the way: whoever still calls is still there.
-struct LeasedGate {
+pub(super) struct LeasedGate {
     ledger: Arc<Ledger>,
     store: Store,
     leases: Vec<String>,
     holder: String,
     clock: Arc<dyn counterpart_connectors::Clock>,
     renewed_at: std::sync::atomic::AtomicI64,
-    stop: tokio_util::sync::CancellationToken,
+    stop: CancellationToken,
 }
 
 #[async_trait]
@@ -117,7 +118,7 @@ fn lease_name(connection: &str) -> String {
 }
 
 /// This process, as other processes on this and other machines can recognise it.
-fn holder() -> String {
+pub(super) fn holder() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
@@ -134,6 +135,12 @@ fn surely_dead(other: &str, ours: &str) -> bool {
         && Some(pid) != ours.next()
         && std::path::Path::new("/proc/self").exists()
         && !std::path::Path::new("/proc").join(pid).exists()
+}
+
+/// Who works on a connection now, as far as can be told from here.
+pub async fn worker(store: &Store, connection: &str, now: Millis) -> Result<Option<String>, StoreError> {
+    let found = store.lease_holder(&lease_name(connection)).await?;
+    Ok(found.filter(|(other, until)| *until > now && !surely_dead(other, &holder())).map(|(other, _)| other))
 }
 
 impl Engine {
@@ -161,7 +168,7 @@ impl Engine {
         }
     }
 
-    async fn take_lease(&self, connection: &str, holder: &str) -> Result<(), EngineError> {
+    pub(super) async fn take_lease(&self, connection: &str, holder: &str) -> Result<(), EngineError> {
         let lease = lease_name(connection);
         let now = self.clock.now();
         if self.store.lease(&lease, holder, now, LEASE_MS).await?.is_some() {
@@ -191,15 +198,7 @@ impl Engine {
         let budgets = self.budgets(&active)?;
         let ledger = Arc::new(Ledger::new(self.store.clone(), self.clock.clone(), budgets, run, holder.to_owned()));
         let mut wired = BTreeMap::new();
-        let gate = Arc::new(LeasedGate {
-            ledger: ledger.clone(),
-            store: self.store.clone(),
-            leases: active.iter().map(|name| lease_name(name)).collect(),
-            holder: holder.to_owned(),
-            clock: self.clock.clone(),
-            renewed_at: std::sync::atomic::AtomicI64::new(started_at),
-            stop: self.stop.clone(),
-        });
+        let gate = Arc::new(self.gate(&ledger, &active, holder, self.stop.clone()));
         for name in &active {
             wired.insert(name.clone(), Arc::new(self.wire(name, gate.clone())?));
         }
@@ -216,8 +215,27 @@ impl Engine {
         })
     }
 
+    /// A gate for the holder of the leases of `active`.
+    pub(super) fn gate(
+        &self,
+        ledger: &Arc<Ledger>,
+        active: &BTreeSet<String>,
+        holder: &str,
+        stop: CancellationToken,
+    ) -> LeasedGate {
+        LeasedGate {
+            ledger: ledger.clone(),
+            store: self.store.clone(),
+            leases: active.iter().map(|name| lease_name(name)).collect(),
+            holder: holder.to_owned(),
+            clock: self.clock.clone(),
+            renewed_at: std::sync::atomic::AtomicI64::new(self.clock.now()),
+            stop,
+        }
+    }
+
     /// Budgets of all connections, as their manifests and settings say.
-    fn budgets(&self, active: &BTreeSet<String>) -> Result<Vec<AccountBudget>, EngineError> {
+    pub(super) fn budgets(&self, active: &BTreeSet<String>) -> Result<Vec<AccountBudget>, EngineError> {
         let mut budgets = Vec::new();
         for name in active {
             let open = self.wire(name, Arc::new(counterpart_connectors::OpenGate))?;
@@ -234,15 +252,19 @@ impl Engine {
         Ok(budgets)
     }
 
-    pub(super) fn wire(&self, name: &str, gate: Arc<dyn Gate>) -> Result<Wired, EngineError> {
-        let config = self.config.connections.get(name).ok_or_else(|| EngineError::NoSuchConnection(name.to_owned()))?;
-        let spec = ConnectionSpec {
+    pub(super) fn spec(&self, name: &str, config: &ConnectionConfig) -> ConnectionSpec {
+        ConnectionSpec {
             name: name.to_owned(),
             connector: config.connector.clone(),
             settings: config.settings.clone(),
             secrets: config.secrets.clone(),
             manifest_dirs: self.config.connectors_dir.iter().cloned().collect(),
-        };
+        }
+    }
+
+    pub(super) fn wire(&self, name: &str, gate: Arc<dyn Gate>) -> Result<Wired, EngineError> {
+        let config = self.config.connections.get(name).ok_or_else(|| EngineError::NoSuchConnection(name.to_owned()))?;
+        let spec = self.spec(name, config);
         let connection = Connection::open(spec, self.transport.clone(), gate, self.clock.clone())?;
         let mapping = self.mappings.get(name).cloned().ok_or_else(|| EngineError::NoSuchConnection(name.to_owned()))?;
         Ok(Wired { name: name.to_owned(), config: config.clone(), connection, mapping })

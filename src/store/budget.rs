@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
-    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ActiveValue::NotSet, ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, Select,
 };
 
 use super::tables::{budget_account, budget_grant, budget_spent};
@@ -64,6 +64,22 @@ impl Store {
             .await?)
     }
 
+    /// The windows of an account as they stand, without holding it: for showing.
+    pub(crate) async fn windows_now(&self, account: &str) -> Result<Vec<Window>> {
+        use budget_account::Column;
+        let rows = budget_account::Entity::find()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Account.eq(account))
+            .all(self.reader())
+            .await?;
+        Ok(rows.into_iter().map(Window::from).collect())
+    }
+
+    /// [`AccountTx::used`] without holding the account.
+    pub(crate) async fn used_now(&self, account: &str, class: &str, since: Millis) -> Result<i64> {
+        sum(self.reader(), counted(self.tenant(), account, class, since)).await
+    }
+
     /// Begins working on a vendor account.
     pub(crate) async fn account<'a>(&'a self, account: &'a str) -> Result<AccountTx<'a>> {
         Ok(AccountTx { tx: self.begin().await?, tenant: self.tenant(), account })
@@ -89,6 +105,37 @@ pub(crate) struct Window {
     pub learned_at: Millis,
     /// Good answers since then.
     pub answers: i64,
+}
+
+impl From<budget_account::Model> for Window {
+    fn from(row: budget_account::Model) -> Window {
+        Window {
+            class: row.class,
+            per_ms: row.per_ms,
+            configured: row.configured,
+            learned: row.learned,
+            paced_until: row.paced_until,
+            not_before: row.not_before,
+            learned_at: row.learned_at,
+            answers: row.answers,
+        }
+    }
+}
+
+/// Draws that a window of this class counts: those that end after `since`.
+fn counted(tenant: &str, account: &str, class: &str, since: Millis) -> Select<budget_grant::Entity> {
+    use budget_grant::Column;
+    let counted = budget_grant::Entity::find()
+        .filter(Column::Tenant.eq(tenant))
+        .filter(Column::Account.eq(account))
+        .filter(Column::UntilMs.gt(since));
+    if class == crate::budget::EVERY_CALL { counted } else { counted.filter(Column::Class.eq(class)) }
+}
+
+async fn sum<C: ConnectionTrait>(db: &C, counted: Select<budget_grant::Entity>) -> Result<i64> {
+    let sum: Option<Option<i64>> =
+        counted.select_only().column_as(budget_grant::Column::N.sum(), "n").into_tuple().one(db).await?;
+    Ok(sum.flatten().unwrap_or(0))
 }
 
 /// A draw from an account.
@@ -137,20 +184,7 @@ impl AccountTx<'_> {
         let wanted = |row: &budget_account::Model| {
             configured.iter().any(|(class, per_ms, _)| row.class == *class && row.per_ms == *per_ms)
         };
-        Ok(rows
-            .into_iter()
-            .filter(wanted)
-            .map(|row| Window {
-                class: row.class,
-                per_ms: row.per_ms,
-                configured: row.configured,
-                learned: row.learned,
-                paced_until: row.paced_until,
-                not_before: row.not_before,
-                learned_at: row.learned_at,
-                answers: row.answers,
-            })
-            .collect())
+        Ok(rows.into_iter().filter(wanted).map(Window::from).collect())
     }
 
     async fn locked(&self) -> Result<Vec<budget_account::Model>> {
@@ -223,14 +257,7 @@ impl AccountTx<'_> {
 
     /// Calls that a window of this class still counts: those that end after `since`.
     pub async fn used(&self, class: &str, since: Millis) -> Result<i64> {
-        let sum: Option<Option<i64>> = self
-            .counted(class, since)
-            .select_only()
-            .column_as(budget_grant::Column::N.sum(), "n")
-            .into_tuple()
-            .one(&self.tx)
-            .await?;
-        Ok(sum.flatten().unwrap_or(0))
+        sum(&self.tx, self.counted(class, since)).await
     }
 
     /// When the earliest `excess` of the calls that a window counts have ended, in order of their ends.
@@ -257,13 +284,8 @@ impl AccountTx<'_> {
         Ok(end)
     }
 
-    fn counted(&self, class: &str, since: Millis) -> sea_orm::Select<budget_grant::Entity> {
-        use budget_grant::Column;
-        let counted = budget_grant::Entity::find()
-            .filter(Column::Tenant.eq(self.tenant))
-            .filter(Column::Account.eq(self.account))
-            .filter(Column::UntilMs.gt(since));
-        if class == crate::budget::EVERY_CALL { counted } else { counted.filter(Column::Class.eq(class)) }
+    fn counted(&self, class: &str, since: Millis) -> Select<budget_grant::Entity> {
+        counted(self.tenant, self.account, class, since)
     }
 
     /// Records a draw and returns its number.

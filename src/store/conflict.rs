@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query, SelectStatement};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter,
-    IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
 };
 use serde_json::{Value, json};
 
@@ -122,6 +122,16 @@ impl Store {
 
     /// A page of conflicts by number.
     pub async fn conflicts(&self, filter: &ConflictFilter) -> Result<Vec<Conflict>> {
+        let found = Entity::find().filter(self.matching(filter)).order_by_asc(Column::Id).limit(filter.limit);
+        found.all(self.reader()).await?.into_iter().map(Conflict::try_from).collect()
+    }
+
+    /// How many conflicts there are on this page and all that follow.
+    pub async fn count_conflicts(&self, filter: &ConflictFilter) -> Result<u64> {
+        Ok(Entity::find().filter(self.matching(filter)).count(self.reader()).await?)
+    }
+
+    fn matching(&self, filter: &ConflictFilter) -> Condition {
         let mut condition =
             Condition::all().add(Column::Tenant.eq(self.tenant())).add(Column::Id.gt(filter.after.unwrap_or_default()));
         if filter.open_only {
@@ -130,9 +140,7 @@ impl Store {
         if let Some(kind) = &filter.kind {
             condition = condition.add(Column::Kind.eq(kind.as_str()));
         }
-        let rows =
-            Entity::find().filter(condition).order_by_asc(Column::Id).limit(filter.limit).all(self.reader()).await?;
-        rows.into_iter().map(Conflict::try_from).collect()
+        condition
     }
 
     /// One conflict.
@@ -194,6 +202,15 @@ impl Store {
     /// How many conflicts wait for a person that are about records, or about entities with records, at any
     /// of these connections.
     pub async fn count_open_at(&self, connections: &[String]) -> Result<u64> {
+        Ok(self.open_at(connections).count(self.reader()).await?)
+    }
+
+    /// The same by kind.
+    pub async fn count_open_kinds_at(&self, connections: &[String]) -> Result<BTreeMap<String, u64>> {
+        self.by_kind(self.open_at(connections)).await
+    }
+
+    fn open_at(&self, connections: &[String]) -> Select<Entity> {
         let there = |records: SelectStatement| {
             Query::select()
                 .expr(Expr::value(1))
@@ -214,22 +231,23 @@ impl Store {
             .from(link::Entity)
             .and_where(Expr::col((link::Entity, link::Column::EntityId)).equals((Entity, Column::EntityId)))
             .take();
-        Ok(Entity::find()
-            .filter(Column::Tenant.eq(self.tenant()))
-            .filter(Column::State.eq(ConflictState::Open))
-            .filter(Condition::any().add(Expr::exists(there(own))).add(Expr::exists(there(of_entity))))
-            .count(self.reader())
-            .await?)
+        self.waiting().filter(Condition::any().add(Expr::exists(there(own))).add(Expr::exists(there(of_entity))))
     }
 
     /// How many conflicts wait for a person, by kind.
     pub async fn count_open(&self) -> Result<BTreeMap<String, u64>> {
-        let rows: Vec<(String, i64)> = Entity::find()
+        self.by_kind(self.waiting()).await
+    }
+
+    fn waiting(&self) -> Select<Entity> {
+        Entity::find().filter(Column::Tenant.eq(self.tenant())).filter(Column::State.eq(ConflictState::Open))
+    }
+
+    async fn by_kind(&self, found: Select<Entity>) -> Result<BTreeMap<String, u64>> {
+        let rows: Vec<(String, i64)> = found
             .select_only()
             .column(Column::Kind)
             .column_as(Column::Id.count(), "n")
-            .filter(Column::Tenant.eq(self.tenant()))
-            .filter(Column::State.eq(ConflictState::Open))
             .group_by(Column::Kind)
             .into_tuple()
             .all(self.reader())

@@ -9,8 +9,8 @@ use counterpart_core::field::Slot;
 use counterpart_core::plan::{Action, Operation};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait, Select,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
 };
 use serde_json::Value;
 
@@ -41,6 +41,19 @@ pub enum OpState {
 }
 
 impl OpState {
+    /// The word used in JSON and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OpState::Planned => "planned",
+            OpState::Pending => "pending",
+            OpState::Sending => "sending",
+            OpState::Done => "done",
+            OpState::Unknown => "unknown",
+            OpState::Refused => "refused",
+            OpState::Dropped => "dropped",
+        }
+    }
+
     /// Whether something still has to happen.
     pub fn is_open(self) -> bool {
         matches!(self, OpState::Planned | OpState::Pending | OpState::Sending | OpState::Unknown)
@@ -238,6 +251,16 @@ impl Store {
             .order_by_asc(Column::Id)
             .limit(limit);
         self.rows(found).await
+    }
+
+    /// How many operations of a run come after `after`.
+    pub async fn count_ops(&self, run_id: i64, after: Option<&str>) -> Result<u64> {
+        Ok(Entity::find()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::RunId.eq(run_id))
+            .filter(Column::Id.gt(after.unwrap_or_default()))
+            .count(self.reader())
+            .await?)
     }
 
     /// How many operations of a run stand where.

@@ -1,7 +1,9 @@
 //! Runs: one row per execution of the engine.
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 use serde_json::Value;
 
 use super::json::{from_optional, from_text, to_text};
@@ -101,13 +103,25 @@ impl Store {
 
     /// The latest runs, newest first.
     pub async fn runs(&self, limit: u64) -> Result<Vec<Run>> {
+        self.runs_before(i64::MAX, limit).await
+    }
+
+    /// Runs before run `before`, newest first.
+    pub async fn runs_before(&self, before: i64, limit: u64) -> Result<Vec<Run>> {
         let rows = Entity::find()
             .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.lt(before))
             .order_by_desc(Column::Id)
             .limit(limit)
             .all(self.reader())
             .await?;
         rows.into_iter().map(Run::try_from).collect()
+    }
+
+    /// How many runs there are before run `before`.
+    pub async fn count_runs_before(&self, before: i64) -> Result<u64> {
+        let found = Entity::find().filter(Column::Tenant.eq(self.tenant())).filter(Column::Id.lt(before));
+        Ok(found.count(self.reader()).await?)
     }
 
     /// One run.

@@ -6,7 +6,7 @@ macro_rules! table {
         $(#[$doc])*
         pub mod $module {
             #[allow(unused_imports)]
-            use crate::store::{ConflictState, OpState, RecordState};
+            use crate::store::{ConflictState, HookState, MessageState, OpState, RecordState};
             use sea_orm::entity::prelude::*;
 
             #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]

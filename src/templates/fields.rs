@@ -88,6 +88,11 @@ pub fn full(topic: Topic) -> Subject {
             id: "88".to_owned(),
             contact: party(),
             url: some("https://chat.example/88"),
+            channel: some("website"),
+            resolved: true,
+            latest: some("Thank you!"),
+            created_at: at(0),
+            updated_at: at(1),
             resolved_at: at(1),
         }),
     }

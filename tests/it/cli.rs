@@ -1,10 +1,14 @@
 //! The real binary against a served sandbox: what it prints, what it writes, and its exit codes.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
+use counterpart::store::{Store, StoreOptions};
+use counterpart_connectors::{Clock, SystemClock};
 use counterpart_sandbox::{Faults, InstanceSpec, Options, Sandbox, TOKEN, Vendor};
 use serde_json::Value;
 
@@ -13,7 +17,7 @@ struct Place {
     folder: tempfile::TempDir,
     sandbox: Arc<Sandbox>,
     address: String,
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
 impl Place {
@@ -28,7 +32,7 @@ impl Place {
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         runtime.spawn(counterpart_sandbox::serve(sandbox.clone(), listener, std::future::pending()));
-        let place = Place { folder: tempfile::tempdir().expect("a folder"), sandbox, address, _runtime: runtime };
+        let place = Place { folder: tempfile::tempdir().expect("a folder"), sandbox, address, runtime };
         place.write(&place.config());
         place
     }
@@ -68,6 +72,21 @@ conflict = {{ default = "review" }}
         command(self.folder.path()).env("SANDBOX_TOKEN", TOKEN).args(arguments).output().expect("the program starts")
     }
 
+    /// Without `--quiet`: with remarks, warnings and progress.
+    fn run_loud(&self, arguments: &[&str]) -> Output {
+        loud(self.folder.path()).env("SANDBOX_TOKEN", TOKEN).args(arguments).output().expect("the program starts")
+    }
+
+    /// The store behind the configuration, beside the program.
+    fn with_store<T>(&self, work: impl AsyncFnOnce(Store) -> T) -> T {
+        let url = format!("sqlite://{}/counterpart.db", self.folder.path().display());
+        self.runtime.block_on(async {
+            let store = Store::open(&StoreOptions { url, tenant: "default".to_owned() }).await.expect("it opens");
+            store.migrate().await.expect("the schema applies");
+            work(store).await
+        })
+    }
+
     fn json(&self, arguments: &[&str]) -> (Value, i32) {
         let mut all = vec!["--json"];
         all.extend(arguments);
@@ -79,13 +98,23 @@ conflict = {{ default = "review" }}
 }
 
 fn command(folder: &Path) -> Command {
+    let mut command = loud(folder);
+    command.arg("--quiet");
+    command
+}
+
+fn loud(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_counterpart"));
-    command.current_dir(folder).env_remove("SANDBOX_TOKEN").arg("--quiet");
+    command.current_dir(folder).env_remove("SANDBOX_TOKEN").env_remove("NO_COLOR");
     command
 }
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn writes(report: &Value) -> u64 {
@@ -158,8 +187,8 @@ fn a_person_decides_a_conflict() {
     let (report, code) = place.json(&["sync"]);
     assert_eq!((writes(&report), code), (0, 3), "{report:#}");
     let (open, _) = place.json(&["conflicts", "list"]);
-    let id = open[0]["id"].to_string();
-    assert_eq!(open[0]["field"], "company");
+    let id = open["conflicts"][0]["id"].to_string();
+    assert_eq!(open["conflicts"][0]["field"], "company");
     let output = place.run(&["conflicts", "resolve", &id, "--same"]);
     assert_eq!(output.status.code(), Some(2), "a field takes a value");
     assert_eq!(place.run(&["conflicts", "resolve", &id, "--take", "shop"]).status.code(), Some(0));
@@ -203,7 +232,10 @@ fn mistakes_in_the_configuration_have_a_place() {
             good.replace("{ env = \"SANDBOX_TOKEN\" }", "\"in clear\""),
             "counterpart.toml:7:1: `token` is a secret and stands here in clear",
         ),
-        (good.replace("SANDBOX_TOKEN", "NOT_SET_ANYWHERE"), "the environment variable NOT_SET_ANYWHERE is not set"),
+        (
+            good.replace("SANDBOX_TOKEN", "NOT_SET_ANYWHERE"),
+            "counterpart.toml:7:1: `token` of connection `house`: the environment variable NOT_SET_ANYWHERE is not set",
+        ),
         (
             good.replace("\"house\", \"shop\"]", "\"house\", \"shpo\"]"),
             "counterpart.toml:18:21: there is no connection `shpo`",
@@ -218,7 +250,16 @@ fn mistakes_in_the_configuration_have_a_place() {
             format!("{good}timezone = \"Mars/Olympus\"\nschedule = \"0 2 * * *\"\n"),
             "there is no time zone `Mars/Olympus`",
         ),
-        (format!("{good}surprise = 1\n"), "surprise"),
+        (format!("{good}surprise = 1\n"), "counterpart.toml:20:1: `syncs.0.surprise`: unknown field"),
+        (good.replace("[store]", "[store]\ncolour = 1"), "counterpart.toml:2:1: `store.colour`: unknown field"),
+        (
+            good.replace("between = [\"house\", \"shop\"]", "between = \"house\""),
+            "counterpart.toml:18:1: `syncs.0.between`",
+        ),
+        (
+            good.replace("connector = \"crm\"", "connector = \"crm\"\nrequests_per_minute = \"many\""),
+            "counterpart.toml:6:1: connection `house`: `requests_per_minute` must be a whole number",
+        ),
         (good.replace("kind = \"contact\"", "kind = 7"), "counterpart.toml:17:1"),
         (good.replace("url = \"sqlite:", "url = \"mysql:"), "counterpart.toml:2:1: this is no address of a store"),
         (good.replace("[store]", "[store"), "counterpart.toml:1:"),
@@ -340,4 +381,652 @@ fn messages_are_listed_previewed_and_checked() {
     write("own/messages/thanks.en.txt", "event = \"order.paid\"\n---\nThanks for {{ order.number }}!\n");
     assert_eq!(run(&["check"]).2, Some(0));
     assert_eq!(run(&["messages", "preview", "thanks"]).0, "Thanks for 1007!\n");
+}
+
+/// Standard output is one JSON document, whatever the command and however it ends; remarks and logs go elsewhere.
+#[test]
+fn with_json_every_command_prints_one_document() {
+    let place = Place::new(6);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    for (arguments, code) in [
+        (vec!["check"], 0),
+        (vec!["check", "--online"], 0),
+        (vec!["connectors"], 0),
+        (vec!["connectors", "crm"], 0),
+        (vec!["connectors", "test", "house"], 0),
+        (vec!["plan"], 0),
+        (vec!["plan", "--out", "plan.json"], 0),
+        (vec!["apply", "plan.json"], 0),
+        (vec!["sync"], 0),
+        (vec!["status"], 0),
+        (vec!["explain", "person", "person3@example.test"], 0),
+        (vec!["conflicts"], 0),
+        (vec!["conflicts", "list", "--all"], 0),
+        (vec!["runs"], 0),
+        (vec!["runs", "show", "1"], 0),
+        (vec!["revert", "1"], 0),
+        (vec!["migrate"], 0),
+        (vec!["completions", "bash"], 0),
+        (vec!["man"], 0),
+        (vec!["--config", "new.toml", "init", "--yes"], 0),
+        (vec!["--config", "new.toml", "init", "--yes"], 2),
+        (vec!["--config", "nowhere.toml", "sync"], 2),
+        (vec!["explain", "person", "nobody@example.test"], 2),
+        (vec!["explain", "planet", "7"], 2),
+        (vec!["conflicts", "show", "99"], 2),
+        (vec!["conflicts", "resolve", "99", "--done"], 2),
+        (vec!["runs", "show", "99"], 2),
+        (vec!["revert", "99"], 2),
+        (vec!["sync", "stars"], 2),
+        (vec!["connectors", "telegraph"], 2),
+        (vec!["connectors", "test", "telegraph"], 2),
+        (vec!["apply", "nothing.json"], 2),
+        (vec!["sandbox", "--listen", "nowhere"], 1),
+        (vec!["nonsense"], 2),
+    ] {
+        let mut all = vec!["--json", "-vv"];
+        all.extend(&arguments);
+        let output = place.run_loud(&all);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}{}", stdout(&output), stderr(&output));
+        let document: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", stdout(&output)));
+        if code == 0 {
+            assert!(document.get("error").is_none(), "{arguments:?}: {document:#}");
+        } else {
+            assert_eq!(document["error"]["code"], code, "{arguments:?}: {document:#}");
+            assert!(stderr(&output).contains("error:"), "{arguments:?}: {}", stderr(&output));
+        }
+    }
+}
+
+#[test]
+fn the_online_check_is_part_of_the_document() {
+    let place = Place::new(3);
+    let (document, code) = place.json(&["check", "--online"]);
+    assert_eq!(code, 0);
+    assert_eq!(document["connections"].as_array().map(Vec::len), Some(2));
+    let online = document["online"].as_array().expect("a list");
+    assert!(online.len() == 2 && online.iter().all(|entry| entry["reached"] == true), "{document:#}");
+    assert!(place.json(&["check"]).0.get("online").is_none());
+    let counted: u64 = place.with_store(async |store| {
+        let run = store.runs(1).await.expect("runs").pop().expect("one");
+        assert_eq!((run.kind.as_str(), run.verdict.as_deref()), ("check", Some("ok")));
+        store.spent(run.id).await.expect("a count").iter().map(|row| row.n).sum()
+    });
+    assert_eq!(counted, place.sandbox.log().len() as u64, "every call came out of the budget");
+    place.sandbox.set_faults(Faults::parse("html=1").expect("a fault"));
+    let (document, code) = place.json(&["check", "--online"]);
+    assert_eq!((code, &document["online"][0]["error"]["kind"]), (1, &"contract".into()), "{document:#}");
+}
+
+/// The demo ends by itself, and its configuration works from another folder, also one with an odd name.
+#[test]
+fn the_demo_ends_with_everything_in_agreement() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let output = loud(folder.path())
+        .args(["--json", "demo", "--once", "--dir", "a \"demo\"/here"])
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let document: Value = serde_json::from_slice(&output.stdout).expect("one document");
+    assert_eq!(writes(&document["last"]), 0, "{document:#}");
+    let config = folder.path().join("a \"demo\"/here/counterpart.toml");
+    let config = config.to_str().expect("text");
+    let status = command(elsewhere.path()).args(["--config", config, "runs"]).output().expect("the program starts");
+    assert_eq!(status.status.code(), Some(0), "{}", stderr(&status));
+    assert!(stdout(&status).contains("sync"), "{}", stdout(&status));
+    let files = std::fs::read_dir(elsewhere.path()).expect("a folder").count();
+    assert_eq!(files, 0, "nothing is written where it was called from");
+}
+
+/// A connection has one user at a time, whoever it is; the one who comes second is told who it is and changes nothing.
+#[test]
+fn a_connection_in_use_is_left_alone() {
+    let place = Place::new(3);
+    let now = SystemClock.now();
+    place.with_store(async |store| {
+        let epoch = store.lease("connection:house", "another-machine:7:0", now, 3_600_000).await.expect("it opens");
+        assert_eq!(epoch, Some(1));
+    });
+    for arguments in [vec!["sync"], vec!["plan"], vec!["connectors", "test", "house"]] {
+        let output = place.run(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = stderr(&output);
+        assert!(said.contains("`house`") && said.contains("another-machine:7") && said.contains("help:"), "{said}");
+    }
+    assert!(place.sandbox.log().is_empty(), "nothing was asked of anybody");
+    place.with_store(async |store| {
+        store.release_lease("connection:house", "another-machine:7:0").await.expect("a write")
+    });
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+}
+
+/// Passes bytes on both ways. The answer to the first request that has `held` in it stays here until it is released.
+struct Proxy {
+    address: String,
+    /// Says when that request has come.
+    came: std::sync::mpsc::Receiver<()>,
+    release: std::sync::mpsc::Sender<()>,
+}
+
+impl Proxy {
+    fn new(to: String, held: &'static str) -> Proxy {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let (tell, came) = std::sync::mpsc::channel();
+        let (release, released) = std::sync::mpsc::channel();
+        let released = Arc::new(std::sync::Mutex::new(Some((tell, released))));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(&to)) else { return };
+                let (mut asks, mut answers) = (client.try_clone().expect("a socket"), client);
+                let (mut to_server, mut from_server) = (server.try_clone().expect("a socket"), server);
+                let holding: Arc<std::sync::Mutex<Option<std::sync::mpsc::Receiver<()>>>> = Arc::default();
+                let (hold, released) = (holding.clone(), released.clone());
+                std::thread::spawn(move || {
+                    pump(&mut asks, &mut to_server, |bytes| {
+                        if bytes.windows(held.len()).any(|part| part == held.as_bytes())
+                            && let Some((tell, wait)) = released.lock().expect("a lock").take()
+                        {
+                            *hold.lock().expect("a lock") = Some(wait);
+                            let _ = tell.send(());
+                        }
+                    });
+                });
+                std::thread::spawn(move || {
+                    pump(&mut from_server, &mut answers, |_| {
+                        if let Some(wait) = holding.lock().expect("a lock").take() {
+                            let _ = wait.recv();
+                        }
+                    });
+                });
+            }
+        });
+        Proxy { address, came, release }
+    }
+}
+
+fn pump(from: &mut TcpStream, to: &mut TcpStream, mut look: impl FnMut(&[u8])) {
+    let mut bytes = vec![0; 65_536];
+    while let Ok(n @ 1..) = from.read(&mut bytes) {
+        look(&bytes[..n]);
+        if to.write_all(&bytes[..n]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
+/// Ctrl-C while a contact is being created: no further test, and the contact is deleted all the same.
+#[test]
+fn an_interrupted_test_of_a_connection_cleans_up() {
+    let place = Place::new(3);
+    let proxy = Proxy::new(place.address.clone(), "POST /house");
+    place.write(&place.config().replace(&format!("{}/house", place.address), &format!("{}/house", proxy.address)));
+    let mut child = loud(place.folder.path())
+        .env("SANDBOX_TOKEN", TOKEN)
+        .args(["--json", "connectors", "test", "house"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    proxy.came.recv().expect("a contact is created");
+    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill is there");
+    assert!(interrupt.success());
+    let mut said = std::io::BufReader::new(child.stderr.take().expect("a pipe"));
+    assert!(said.by_ref().lines().map_while(Result::ok).any(|line| line.starts_with("stopping")));
+    proxy.release.send(()).expect("it waits");
+    let output = child.wait_with_output().expect("it ends");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one document");
+    assert_eq!((output.status.code(), &report["interrupted"]), (Some(3), &true.into()), "{report:#}");
+    assert_eq!(report["left_behind"], serde_json::json!([]));
+    assert!(report["outcomes"].as_array().expect("a list").iter().any(|outcome| outcome["why"] == "interrupted"));
+    assert_eq!(place.sandbox.people("house").len(), 3, "the contact is gone");
+    let effects: Vec<_> = place.sandbox.log().into_iter().filter(|call| call.effect).collect();
+    assert_eq!(effects.len(), 2, "one create, one delete: {effects:?}");
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0), "the lease was given back");
+}
+
+/// A vendor that keeps nothing of what the suite made, whole or interrupted; the budget has every call.
+#[test]
+fn a_connection_is_tested_under_its_budget() {
+    let place = Place::new(3);
+    let (report, code) = place.json(&["connectors", "test", "house"]);
+    assert_eq!((code, &report["interrupted"]), (0, &false.into()), "{report:#}");
+    assert_eq!(report["left_behind"], serde_json::json!([]));
+    assert_eq!(place.sandbox.people("house").len(), 3);
+    let made = place.sandbox.log().iter().filter(|call| call.instance == "house").count();
+    let counted: u64 = place.with_store(async |store| {
+        let run = store.runs(1).await.expect("runs").pop().expect("one");
+        assert_eq!((run.kind.as_str(), run.verdict.as_deref()), ("conformance", Some("ok")));
+        store.spent(run.id).await.expect("a count").iter().map(|row| row.n).sum()
+    });
+    assert_eq!(counted, made as u64, "every call came out of the budget");
+    let asked = made;
+    place.write(&place.config().replace("connector = \"crm\"", "connector = \"crm\"\nread_only = true"));
+    assert_eq!(place.json(&["connectors", "test", "house"]).1, 0);
+    assert!(place.sandbox.log().iter().skip(asked).all(|call| !call.effect), "nothing is written where it must not be");
+}
+
+#[test]
+fn lists_that_are_cut_say_so() {
+    let place = Place::new(8);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let known: Vec<_> = place.sandbox.people("shop").into_iter().filter_map(|person| person.email).collect();
+    let shared: Vec<_> = place
+        .sandbox
+        .people("house")
+        .into_iter()
+        .filter(|person| person.email.as_ref().is_some_and(|email| known.contains(email)))
+        .take(3)
+        .collect();
+    for person in &shared {
+        let twin = place.sandbox.people("shop").into_iter().find(|other| other.email == person.email).expect("known");
+        place.sandbox.edit(1_800_000_000_000, "house", &person.id, "company", Some("House & Co"));
+        place.sandbox.edit(1_800_000_000_000, "shop", &twin.id, "company", Some("Shop & Co"));
+    }
+    assert_eq!(place.run(&["sync"]).status.code(), Some(3));
+
+    let (all, _) = place.json(&["conflicts", "list"]);
+    let ids: Vec<i64> =
+        all["conflicts"].as_array().expect("a list").iter().filter_map(|entry| entry["id"].as_i64()).collect();
+    assert_eq!((ids.len(), &all["more"]), (3, &0.into()));
+    let (cut, _) = place.json(&["conflicts", "list", "--limit", "2"]);
+    assert_eq!((cut["conflicts"].as_array().map(Vec::len), &cut["more"]), (Some(2), &1.into()));
+    let (rest, _) = place.json(&["conflicts", "list", "--limit", "2", "--after", &ids[1].to_string()]);
+    assert_eq!((&rest["conflicts"][0]["id"], &rest["more"]), (&ids[2].into(), &0.into()));
+    let said = stdout(&place.run(&["conflicts", "list", "--limit", "2"]));
+    assert!(said.contains(&format!("1 more; --limit N shows more at once, --after {}", ids[1])), "{said}");
+    assert!(!stdout(&place.run(&["conflicts", "list"])).contains("more;"));
+
+    let said = stdout(&place.run(&["runs", "list", "--limit", "1"]));
+    assert!(said.contains("1 more;") && said.contains("--after 2 "), "{said}");
+    let (older, _) = place.json(&["runs", "list", "--after", "2"]);
+    assert_eq!((&older["runs"][0]["run"], &older["more"]), (&1.into(), &0.into()), "{older:#}");
+
+    let (whole, _) = place.json(&["runs", "show", "1"]);
+    let operations = whole["operations"].as_array().expect("a list");
+    assert_eq!((operations.len(), &whole["more"]), (4, &0.into()));
+    let (cut, _) = place.json(&["runs", "show", "1", "--limit", "3"]);
+    assert_eq!((cut["operations"].as_array().map(Vec::len), &cut["more"]), (Some(3), &1.into()));
+    let last = operations[2]["id"].as_str().expect("text");
+    let (rest, _) = place.json(&["runs", "show", "1", "--after", last]);
+    assert_eq!((&rest["operations"][0]["id"], &rest["more"]), (&operations[3]["id"], &0.into()));
+    let said = stdout(&place.run(&["runs", "show", "1", "--limit", "3"]));
+    assert!(said.contains("1 more;") && said.contains(last), "{said}");
+}
+
+#[test]
+fn quiet_leaves_results_and_errors_only() {
+    let place = Place::new(6);
+    let output = place.run(&["sync"]);
+    assert!(output.stderr.is_empty(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("created"), "{}", stdout(&output));
+    let output = place.run(&["sync", "stars"]);
+    assert!(stderr(&output).starts_with("error: "), "{}", stderr(&output));
+    assert!(output.stdout.is_empty());
+    // A far end that is down is told by the result; the warning beside it is not.
+    place.sandbox.set_faults(Faults::parse("html=1").expect("a fault"));
+    let output = place.run(&["sync"]);
+    assert!(output.stderr.is_empty() && output.status.code() == Some(1), "{}", stderr(&output));
+    assert!(stdout(&output).contains("is base_url right"), "{}", stdout(&output));
+    assert!(!place.run_loud(&["sync"]).stderr.is_empty());
+}
+
+#[test]
+fn colors_come_when_asked_for() {
+    let place = Place::new(3);
+    const ESCAPE: char = '\u{1b}';
+    let colored = |arguments: &[&str]| {
+        let output = place.run(arguments);
+        (stdout(&output).contains(ESCAPE), stderr(&output).contains(ESCAPE))
+    };
+    assert_eq!(colored(&["sync"]), (false, false), "a pipe is no terminal");
+    assert_eq!(colored(&["--color", "always", "sync"]), (true, false));
+    assert_eq!(colored(&["--color=always", "sync", "stars"]), (false, true));
+    assert_eq!(colored(&["--color", "always", "nonsense"]), (false, true), "mistakes in the arguments too");
+    assert_eq!(colored(&["--color", "never", "nonsense"]), (false, false));
+    assert_eq!(colored(&["--color", "always", "--json", "status"]), (false, false), "a document has none");
+}
+
+/// A failure ends with the way out.
+#[test]
+fn every_failure_has_a_way_out() {
+    let place = Place::new(3);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    for arguments in [
+        vec!["sync", "stars"],
+        vec!["explain", "person", "nobody@example.test"],
+        vec!["explain", "planet", "7"],
+        vec!["conflicts", "show", "99"],
+        vec!["conflicts", "resolve", "99", "--done"],
+        vec!["runs", "show", "99"],
+        vec!["revert", "99"],
+        vec!["connectors", "telegraph"],
+        vec!["connectors", "test"],
+        vec!["connectors", "test", "telegraph"],
+        vec!["apply", "nothing.json"],
+        vec!["plan", "--out", "no/such/folder/plan.json"],
+        vec!["init", "--yes"],
+        vec!["--config", "no/such/folder/counterpart.toml", "init", "--yes"],
+        vec!["--config", "nowhere.toml", "check"],
+        vec!["sandbox", "--listen", "nowhere"],
+        vec!["sandbox", "--faults", "gravity"],
+        vec!["demo", "--once", "--dir", "counterpart.toml"],
+    ] {
+        let output = place.run(&arguments);
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}: {:?}", output.status);
+        let said = stderr(&output);
+        assert!(said.starts_with("error: ") && said.contains("help: "), "{arguments:?}: {said}");
+    }
+}
+
+/// What is shown beside a mistake: the line, and a caret below the column, tabs or not.
+#[test]
+fn the_line_of_a_mistake_is_shown() {
+    let place = Place::new(1);
+    place.write(&place.config().replace("kind = \"contact\"", "\tkind = \"planet\""));
+    let said = stderr(&place.run(&["check"]));
+    assert!(said.contains("counterpart.toml:17:2: "), "{said}");
+    assert!(said.contains("  17 | \tkind = \"planet\"\n     | \t^\n"), "{said}");
+}
+
+/// What a connector says about its settings stands where the setting does, beside mistakes of other kinds.
+#[test]
+fn all_mistakes_of_a_check_have_a_place() {
+    let place = Place::new(1);
+    let shop = format!("http://{}/shop", place.address);
+    let config = place.config().replace(&shop, "http://shop.example");
+    place.write(&config.replace("connector = \"crm\"", "connector = \"crm\"\nmapping = \"none.toml\""));
+    let output = place.run(&["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("has 2 mistakes") && said.contains("none.toml:1:1: "), "{said}");
+    assert!(said.contains("counterpart.toml:12:1: connection `shop`: `base_url` is plain http"), "{said}");
+    assert!(said.contains("  12 | base_url = \"http://shop.example\"\n     | ^\n"), "{said}");
+}
+
+/// A connector of the operator's own, in either of the two places.
+#[test]
+fn own_connectors_are_described_and_checked() {
+    for file in ["own/mine/connector.toml", "own/mine.toml"] {
+        let place = Place::new(1);
+        std::fs::create_dir_all(place.folder.path().join("own/mine")).expect("a folder");
+        let facts = include_str!("../../connectors/crm/connector.toml").replace("name = \"crm\"", "name = \"mine\"");
+        std::fs::write(place.folder.path().join(file), &facts).expect("a file");
+        let mapping = include_str!("../../mappings/contact/crm.toml").replace("\"crm\"", "\"mine\"");
+        std::fs::write(place.folder.path().join("mine.toml"), mapping).expect("a file");
+        let config = place.config().replace("connector = \"crm\"", "connector = \"mine\"\nmapping = \"mine.toml\"");
+        place.write(&format!("connectors_dir = \"own\"\n\n{config}"));
+        assert_eq!(place.run(&["check"]).status.code(), Some(0), "{file}: {}", stderr(&place.run(&["check"])));
+        let (described, code) = place.json(&["connectors", "mine"]);
+        assert_eq!((code, &described[0]["name"]), (0, &"mine".into()), "{file}: {described:#}");
+        assert_eq!(place.run(&["sync"]).status.code(), Some(0), "{file}");
+        std::fs::write(place.folder.path().join(file), facts.replace("format = 1", "format = 9")).expect("a file");
+        let output = place.run(&["connectors", "mine"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(&format!("{file}:")), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn short_times_are_told_in_words() {
+    let place = Place::new(1);
+    for arguments in [["check"], ["sync"]] {
+        let said = stdout(&place.run(&arguments));
+        assert!(!said.contains(" 0 ms") && !said.contains(" ms"), "{said}");
+    }
+    assert!(stdout(&place.run(&["check"])).contains("in 60 s"));
+}
+
+#[test]
+fn a_long_reason_stands_below_the_table() {
+    let place = Place::new(3);
+    place.sandbox.set_faults(Faults::parse("html=1").expect("a fault"));
+    let said = stdout(&place.run(&["sync"]));
+    let table: Vec<&str> = said.lines().filter(|line| line.contains("──")).collect();
+    assert!(table.iter().all(|line| line.chars().count() < 80), "{said}");
+    assert_eq!(said.matches("house: ").count(), 1, "{said}");
+}
+
+#[test]
+fn an_explanation_holds_the_last_writes() {
+    let place = Place::new(6);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let person = place.sandbox.people("house")[4].clone();
+    place.sandbox.edit(1_800_000_000_000, "house", &person.id, "company", Some("Elsewhere"));
+    let (report, _) = place.json(&["sync"]);
+    assert_eq!(writes(&report), 1);
+    let email = person.email.expect("an address");
+    let (explained, _) = place.json(&["explain", "person", &email]);
+    let write = &explained["writes"][0];
+    assert_eq!((&write["run"], &write["connection"]), (&report["run"], &"shop".into()), "{explained:#}");
+    assert_eq!((&write["action"], &write["state"]), (&"update".into(), &"done".into()));
+    assert!(write["fields"].get("company").is_some() && write["error"].is_null(), "{write:#}");
+    assert!(stdout(&place.run(&["explain", "person", &email])).contains("update at shop (company): done"));
+}
+
+/// Mistakes in a mapping have a place, wherever they are met.
+#[test]
+fn mistakes_in_a_mapping_have_a_place() {
+    let place = Place::new(1);
+    let shipped = include_str!("../../mappings/contact/crm.toml");
+    let mine = format!("{shipped}shoe_size = {{ remote = \"/shoe\" }}\n");
+    std::fs::write(place.folder.path().join("mine.toml"), mine).expect("a file");
+    let line = shipped.lines().count() + 1;
+    place.write(&place.config().replace("connector = \"crm\"", "connector = \"crm\"\nmapping = \"mine.toml\""));
+    for arguments in [["check"], ["sync"], ["plan"]] {
+        let output = place.run(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        let said = stderr(&output);
+        assert!(said.contains(&format!("mine.toml:{line}:")) && said.contains("shoe_size"), "{said}");
+        assert!(said.contains("help: ") && said.contains("^\n"), "{said}");
+    }
+    let (document, _) = place.json(&["check"]);
+    assert_eq!(document["error"]["problems"][0]["line"], line, "{document:#}");
+    assert!(place.sandbox.log().is_empty());
+}
+
+/// Far ends that are not there, are something else, or refuse: a clear word, no panic, and afterwards nothing is lost.
+#[test]
+fn far_ends_that_fail_cost_nothing() {
+    let place = Place::new(6);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let good = place.config();
+    let people = |name: &str| place.sandbox.people(name);
+    let before = (people("house"), people("shop"));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let shop = format!("http://{}/shop", place.address);
+    let key = "consumer_key = { env = \"SANDBOX_TOKEN\" }";
+    let refused = place.folder.path().join("refused");
+    std::fs::write(&refused, "not the key").expect("a file");
+    for (config, expected, code) in [
+        (good.replace(&shop, &format!("http://{closed}/shop")), "shop: ", 3),
+        (good.replace(&shop, &format!("http://{}/nobody", place.address)), "404", 3),
+        (good.replace(&shop, "shop.example"), "`base_url` is not an address", 2),
+        (good.replace(&shop, "http://shop.example"), "plain http", 2),
+        (good.replace(key, &format!("consumer_key = {{ file = \"{}\" }}", refused.display())), "401", 3),
+    ] {
+        place.write(&config);
+        let output = place.run(&["sync"]);
+        let said = format!("{}{}", stdout(&output), stderr(&output));
+        assert_eq!(output.status.code(), Some(code), "{expected}: {said}");
+        assert!(said.contains(expected) && !said.contains("panicked"), "{expected}: {said}");
+        let check = place.run(&["check", "--online"]);
+        assert!(matches!(check.status.code(), Some(1 | 2)), "{}{}", stdout(&check), stderr(&check));
+    }
+    assert_eq!((people("house"), people("shop")), before);
+    place.write(&good);
+    let (report, code) = place.json(&["sync"]);
+    assert_eq!((writes(&report), code), (0, 0), "{report:#}");
+}
+
+#[test]
+fn a_store_of_a_newer_program_is_not_touched() {
+    let place = Place::new(1);
+    place.with_store(async |store| store.close().await.expect("it closes"));
+    let url = format!("sqlite://{}/counterpart.db", place.folder.path().display());
+    place.runtime.block_on(async {
+        let raw = sea_orm::Database::connect(&url).await.expect("it opens");
+        let newer = "INSERT INTO seaql_migrations VALUES ('m29990101_000001_from_the_future', 1)";
+        sea_orm::ConnectionTrait::execute_unprepared(&raw, newer).await.expect("a row");
+    });
+    for arguments in [vec!["sync"], vec!["status"], vec!["migrate"]] {
+        let output = place.run(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        let said = stderr(&output);
+        assert!(said.contains("newer") && said.contains("from_the_future") && said.contains("help:"), "{said}");
+    }
+    assert!(place.sandbox.log().is_empty());
+}
+
+/// Somebody else writes for longer than a run waits (five seconds of the program's own time).
+#[test]
+fn a_locked_store_is_told_clearly() {
+    let place = Place::new(1);
+    place.with_store(async |store| store.close().await.expect("it closes"));
+    let mut options =
+        sea_orm::ConnectOptions::new(format!("sqlite://{}/counterpart.db", place.folder.path().display()));
+    options.max_connections(1);
+    let holder = place.runtime.block_on(async {
+        let raw = sea_orm::Database::connect(options).await.expect("it opens");
+        sea_orm::ConnectionTrait::execute_unprepared(&raw, "BEGIN IMMEDIATE").await.expect("a lock");
+        raw
+    });
+    let output = place.run(&["sync"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("locked") && stderr(&output).contains("help:"), "{}", stderr(&output));
+    place.runtime.block_on(async {
+        sea_orm::ConnectionTrait::execute_unprepared(&holder, "ROLLBACK").await.expect("no lock");
+    });
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0), "it works again at once");
+}
+
+/// A connection whose calls are counted for a day, so that what is left does not depend on when one looks.
+fn counted_by_the_day(place: &Place) {
+    let own = place.folder.path().join("own/crm");
+    std::fs::create_dir_all(&own).expect("a folder");
+    let facts = include_str!("../../connectors/crm/connector.toml").replace("per = \"60s\"", "per = \"1d\"");
+    std::fs::write(own.join("connector.toml"), facts).expect("a file");
+    let config = format!("connectors_dir = \"own\"\n\n{}", place.config());
+    place.write(&config.replace("connector = \"crm\"", "connector = \"crm\"\nrequests_per_minute = 100000"));
+}
+
+#[test]
+fn status_tells_where_everything_stands() {
+    let place = Place::new(10);
+    counted_by_the_day(&place);
+    let (status, code) = place.json(&["status"]);
+    assert_eq!(code, 3, "nothing was ever read: {status:#}");
+    assert_eq!(status["connections"][0]["coverage"]["complete"], false);
+    assert!(status["connections"][0]["yield"].is_null() && status["last_run"].is_null());
+
+    let (report, _) = place.json(&["sync"]);
+    let (status, code) = place.json(&["status"]);
+    assert_eq!((code, &status["degraded"]), (0, &serde_json::json!([])), "{status:#}");
+    let house = &status["connections"][0];
+    assert_eq!((&house["connection"], &house["records"], &house["linked"]), (&"house".into(), &13.into(), &13.into()));
+    assert_eq!(house["coverage"], serde_json::json!({ "complete": true, "seen": 10, "announced": 10 }));
+    assert!(house["last_complete"].is_i64() && house["age_ms"].is_i64() && house["last_read"].is_i64(), "{house:#}");
+    let calls = &report["syncs"][0]["calls"]["house"];
+    let brought = &house["yield"];
+    assert_eq!((&brought["run"], &brought["calls"], &brought["complete"]), (&report["run"], calls, &true.into()));
+    assert_eq!((&brought["read"], &brought["changed"]), (&10.into(), &10.into()));
+    let budget = &house["budget"][0];
+    assert_eq!(
+        (&budget["class"], &budget["per_ms"], &budget["limit"]),
+        (&"all".into(), &86_400_000.into(), &100_000.into())
+    );
+    assert_eq!(budget["left"].as_i64(), calls.as_i64().map(|calls| 100_000 - calls), "{budget:#}");
+    let sync = &status["syncs"][0];
+    assert_eq!((&sync["sync"], &sync["last_run"]["verdict"]), (&"people".into(), &"ok".into()));
+    assert_eq!((&sync["wrote"]["created"], &sync["missed"]), (&6.into(), &false.into()), "{sync:#}");
+    let said = stdout(&place.run(&["status"]));
+    for word in ["whole, 10", "10 changed of 10 read", "24 h", "all is well", "no schedule"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+
+    let house = place.sandbox.people("house")[5].clone();
+    let shop = place.sandbox.people("shop").into_iter().find(|other| other.email == house.email).expect("known there");
+    place.sandbox.edit(1_800_000_000_000, "house", &house.id, "company", Some("House & Co"));
+    place.sandbox.edit(1_800_000_000_000, "shop", &shop.id, "company", Some("Shop & Co"));
+    assert_eq!(place.json(&["sync"]).1, 3);
+    let (status, code) = place.json(&["status"]);
+    let open = serde_json::json!({ "field": 1 });
+    assert_eq!((code, &status["queue"], &status["syncs"][0]["queue"]), (3, &open, &open), "{status:#}");
+    assert_eq!((&status["connections"][0]["queue"], &status["connections"][1]["queue"]), (&open, &open));
+    assert!(stdout(&place.run(&["status"])).contains("degraded: waiting for a person: 1 field"));
+}
+
+#[test]
+fn status_is_degraded_when_a_stream_was_cut() {
+    let place = Place::new(6);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let good = place.config();
+    place.write(&good.replace(&format!("{}/shop", place.address), &format!("{}/nobody", place.address)));
+    assert_eq!(place.run(&["sync"]).status.code(), Some(3));
+    let (status, code) = place.json(&["status"]);
+    let reasons = status["degraded"].to_string();
+    assert!(code == 3 && reasons.contains("shop was not read completely in run 2"), "{status:#}");
+    assert_eq!(status["connections"][1]["yield"]["complete"], false);
+    place.write(&good);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    assert_eq!(place.json(&["status"]).1, 0);
+}
+
+/// A schedule counts when there is one: more than one whole interval without a run is too long.
+#[test]
+fn status_knows_a_missed_schedule() {
+    let place = Place::new(3);
+    let good = place.config();
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let yearly = format!("{good}schedule = \"0 0 1 1 *\"\n");
+    place.write(&yearly);
+    let (status, code) = place.json(&["status"]);
+    assert_eq!((code, &status["syncs"][0]["missed"]), (0, &false.into()), "{status:#}");
+    assert!(status["syncs"][0]["next_at"].is_i64());
+    // The last run, as it was, two hours and three years ago.
+    let run_at = |at: i64| {
+        place.with_store(async |store| {
+            let told = store.runs(1).await.expect("runs").pop().expect("one");
+            let run = store.start_run("sync", &["people".to_owned()], "", at).await.expect("a run");
+            store.finish_run(run, "ok", &told.summary, at + 1000).await.expect("its end");
+            store.close().await.expect("it closes");
+        });
+    };
+    run_at(SystemClock.now() - 7_200_000);
+    place.write(&format!("{good}schedule = \"* * * * *\"\n"));
+    let (status, code) = place.json(&["status"]);
+    assert_eq!((code, &status["syncs"][0]["missed"]), (3, &true.into()), "{status:#}");
+    assert!(status["degraded"].to_string().contains("missed its schedule"), "{status:#}");
+    place.write(&yearly);
+    assert_eq!(place.json(&["status"]).1, 0);
+    run_at(SystemClock.now() - 3 * 366 * 86_400_000);
+    assert_eq!(place.json(&["status"]).1, 3);
+    place.write(&good);
+    assert_eq!(place.json(&["status"]).1, 0, "without a schedule nothing is missed");
+}
+
+/// A run that died is told from one that works.
+#[test]
+fn status_tells_the_living_from_the_dead() {
+    let place = Place::new(3);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let now = SystemClock.now();
+    place.with_store(async |store| {
+        store.start_run("sync", &["people".to_owned()], "", now).await.expect("a run");
+        store.lease("connection:house", "another-machine:7:0", now, 3_600_000).await.expect("a write");
+    });
+    let (status, code) = place.json(&["status"]);
+    assert_eq!((code, &status["connections"][0]["in_use_by"]), (0, &"another-machine:7:0".into()), "{status:#}");
+    assert!(status["syncs"][0]["last_run"]["verdict"].is_null());
+    assert_eq!(status["connections"][0]["yield"]["run"], 1, "what the last finished run brought");
+    let said = stdout(&place.run(&["status"]));
+    assert!(said.contains("house is in use by another-machine:7:0") && said.contains("under way"), "{said}");
+    place.with_store(async |store| {
+        store.release_lease("connection:house", "another-machine:7:0").await.expect("a write")
+    });
+    let (status, code) = place.json(&["status"]);
+    assert!(code == 3 && status["degraded"].to_string().contains("ended without a word"), "{status:#}");
 }

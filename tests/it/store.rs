@@ -9,7 +9,7 @@ use counterpart::store::{
     RecordCounts, RecordState, RecordUpdate, Scan, Store, StreamState,
 };
 use counterpart_core::identity::Evidence;
-use counterpart_core::merge::{Agreed, AgreedSlot, Golden, GoldenSlot};
+use counterpart_core::merge::{Agreed, AgreedSlot, Clock, Golden, GoldenSlot};
 use counterpart_core::plan::{Action, Lane, Operation};
 use counterpart_core::{FieldName, Fields, Slot, Value};
 use serde_json::json;
@@ -708,7 +708,8 @@ fn agreed(company: &str) -> Agreed {
 }
 
 fn golden(company: &str) -> Golden {
-    let slot = GoldenSlot { slot: text(company), from: "chat".into(), at: NOON, rule: "first".into() };
+    let slot =
+        GoldenSlot { slot: text(company), from: "chat".into(), at: NOON, clock: Clock::Vendor, rule: "first".into() };
     Golden::from([(field("company"), slot)])
 }
 

@@ -123,7 +123,7 @@ async fn unprocessed(suite: &Suite<'_>) -> Test {
 async fn circles(lab: &Lab) -> Test {
     let recorder =
         Arc::new(crate::kit::recording::Recorder::new(lab.target.transport.clone(), lab.target.spec.secrets.values()));
-    let live = lab.over(recorder.clone(), lab.target.clock.clone()).map_err(Stop::Fail)?;
+    let live = lab.through(recorder.clone()).map_err(Stop::Fail)?;
     if first_page(lab, &live).await?.next.is_none() {
         return skip("there is only one page");
     }

@@ -9,8 +9,8 @@ mod report;
 mod samples;
 mod writing;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,7 +22,7 @@ pub use self::samples::Samples;
 use super::clock::Clock;
 use super::connection::{Connection, ConnectionSpec};
 use super::error::ConnectorError;
-use super::gate::{Gate, OpenGate};
+use super::gate::{Call, Gate, GateError, OpenGate, RateSignal};
 use super::manifest::Capabilities;
 use super::transport::{Transport, TransportError};
 
@@ -52,8 +52,10 @@ pub struct Target {
     pub stream: String,
     /// The way to the far end.
     pub transport: Arc<dyn Transport>,
-    /// The budget.
+    /// The budget. When it says that it is stopped the rest of the tests is left out.
     pub gate: Arc<dyn Gate>,
+    /// The budget for deleting what was created, which goes on when `gate` is stopped; `gate` without it.
+    pub cleanup: Option<Arc<dyn Gate>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Hooks.
@@ -75,6 +77,7 @@ impl Target {
             stream: "contact".to_owned(),
             transport,
             gate: Arc::new(OpenGate),
+            cleanup: None,
             clock,
             laboratory: Arc::new(NoLaboratory),
             most_pages: 50,
@@ -96,11 +99,12 @@ pub async fn run(target: Target) -> Report {
             reading::run(&mut suite).await;
             writing::run(&mut suite).await;
             failing::run(&mut suite).await;
-            lab.sweep(&connection).await;
+            lab.sweep().await;
         }
     }
-    let left_behind = lab.created.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-    Report { connector, outcomes, left_behind }
+    let ids = lab.created().clone().into_iter();
+    let left_behind = ids.chain(lab.attempted().iter().map(|email| format!("{email} (its id is not known)"))).collect();
+    Report { connector, outcomes, left_behind, interrupted: lab.is_interrupted() }
 }
 
 /// The running suite: where results go.
@@ -116,6 +120,11 @@ impl Suite<'_> {
     }
 
     fn note(&mut self, name: &'static str, result: Test) {
+        // What a test found that was cut short says nothing about the connector.
+        let result = match result {
+            Err(_) if self.lab.is_interrupted() => skip("interrupted"),
+            result => result,
+        };
         let waiver = self.lab.target.waivers.iter().find(|waiver| waiver.test == name);
         let verdict = match (result, waiver) {
             (Ok(()), None) => Verdict::Passed,
@@ -131,30 +140,46 @@ impl Suite<'_> {
 /// Opens connections to the target in all the ways the tests need.
 struct Lab {
     target: Target,
+    gate: Arc<Watched>,
     next: AtomicU64,
-    created: std::sync::Mutex<Vec<String>>,
+    /// Ids of records to delete.
+    created: Mutex<Vec<String>>,
+    /// Addresses of records that may have been created without an answer that says so.
+    attempted: Mutex<Vec<String>>,
 }
 
 impl Lab {
     fn new(target: Target) -> Lab {
         // Runs against one account must not clash with what an earlier run left behind.
         let start = u64::try_from(target.clock.now()).unwrap_or_default();
-        Lab { target, next: AtomicU64::new(start), created: std::sync::Mutex::default() }
+        let gate = Arc::new(Watched { gate: target.gate.clone(), stopped: AtomicBool::new(false) });
+        Lab { target, gate, next: AtomicU64::new(start), created: Mutex::default(), attempted: Mutex::default() }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.gate.stopped.load(Ordering::Relaxed)
     }
 
     fn open(&self) -> Result<Connection, String> {
-        self.over(self.target.transport.clone(), self.target.clock.clone())
+        self.through(self.target.transport.clone())
     }
 
-    fn over(&self, transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Result<Connection, String> {
-        let opened = Connection::open(self.target.spec.clone(), transport.clone(), self.gate(&transport), clock);
+    /// A connection over a transport that ends at the account: its calls come out of the account's budget.
+    fn through(&self, transport: Arc<dyn Transport>) -> Result<Connection, String> {
+        let clock = self.target.clock.clone();
+        let opened = Connection::open(self.target.spec.clone(), transport, self.gate.clone(), clock);
         opened.map_err(|error| error.to_string())
     }
 
-    /// The account's budget for calls that really go there. Scripted answers, invented refusals among them, must neither
-    /// cost it anything nor teach it anything.
+    /// A connection whose answers are scripted. Invented refusals among them must neither cost the account's budget
+    /// anything nor teach it anything.
+    fn over(&self, transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Result<Connection, String> {
+        let opened = Connection::open(self.target.spec.clone(), transport, Arc::new(OpenGate), clock);
+        opened.map_err(|error| error.to_string())
+    }
+
     fn gate(&self, transport: &Arc<dyn Transport>) -> Arc<dyn Gate> {
-        if Arc::ptr_eq(transport, &self.target.transport) { self.target.gate.clone() } else { Arc::new(OpenGate) }
+        if Arc::ptr_eq(transport, &self.target.transport) { self.gate.clone() } else { Arc::new(OpenGate) }
     }
 
     /// The same connection with every secret replaced.
@@ -179,27 +204,78 @@ impl Lab {
     fn samples(&self) -> Result<&Samples, Stop> {
         match &self.target.samples {
             Some(samples) => Ok(samples),
-            None => skip("there are no sample records for this connector, so nothing is written"),
+            None => skip("nothing is written: there are no sample records for this connector, or it is read_only"),
         }
+    }
+
+    fn created(&self) -> MutexGuard<'_, Vec<String>> {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attempted(&self) -> MutexGuard<'_, Vec<String>> {
+        self.attempted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember(&self, id: &str) {
-        self.created.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(id.to_owned());
+        self.created().push(id.to_owned());
     }
 
     fn forget(&self, id: &str) {
-        self.created.lock().unwrap_or_else(std::sync::PoisonError::into_inner).retain(|known| known != id);
+        self.created().retain(|known| known != id);
+    }
+
+    /// Notes the address of a record that is about to be created.
+    fn attempt(&self, email: &str) {
+        self.attempted().push(email.to_owned());
+    }
+
+    /// It is known by its id now, or surely not there.
+    fn settle(&self, email: &str) {
+        self.attempted().retain(|known| known != email);
     }
 
     /// Deletes what the tests created, as far as the connector can.
-    async fn sweep(&self, connection: &Connection) {
-        let created = self.created.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    async fn sweep(&self) {
+        let gate = self.target.cleanup.clone().unwrap_or_else(|| self.gate.clone());
+        let (spec, transport) = (self.target.spec.clone(), self.target.transport.clone());
+        let Ok(connection) = Connection::open(spec, transport, gate, self.target.clock.clone()) else { return };
+        let stream = &self.target.stream;
+        let attempted = self.attempted().clone();
+        for email in attempted {
+            let key = crate::MatchKey::Email(email.clone());
+            if let Ok(found) = connection.find(crate::Lane::Audit, stream, &key).await {
+                found.iter().for_each(|record| self.remember(&record.id));
+                self.settle(&email);
+            }
+        }
+        let created = self.created().clone();
         for id in created {
             let push = crate::Push::Delete { id: &id };
-            if connection.push(crate::Lane::Audit, &self.target.stream, push, "").await.is_ok() {
+            if connection.push(crate::Lane::Audit, stream, push, "").await.is_ok() {
                 self.forget(&id);
             }
         }
+    }
+}
+
+/// A gate, and whether it has been stopped.
+struct Watched {
+    gate: Arc<dyn Gate>,
+    stopped: AtomicBool,
+}
+
+#[async_trait]
+impl Gate for Watched {
+    async fn acquire(&self, call: &Call<'_>) -> Result<u64, GateError> {
+        let permit = self.gate.acquire(call).await;
+        if permit == Err(GateError::Stopped) {
+            self.stopped.store(true, Ordering::Relaxed);
+        }
+        permit
+    }
+
+    async fn settle(&self, permit: u64, call: &Call<'_>, signal: &RateSignal) {
+        self.gate.settle(permit, call, signal).await;
     }
 }
 

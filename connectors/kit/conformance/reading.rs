@@ -167,7 +167,7 @@ async fn unknown_id(suite: &Suite<'_>, walk: &Walk) -> Test {
 async fn replay(lab: &Lab) -> Test {
     let secrets: Vec<SecretString> = lab.target.spec.secrets.values().cloned().collect();
     let recorder = Arc::new(Recorder::new(lab.target.transport.clone(), &secrets));
-    let live = lab.over(recorder.clone(), lab.target.clock.clone()).map_err(Stop::Fail)?;
+    let live = lab.through(recorder.clone()).map_err(Stop::Fail)?;
     let request = PullRequest { stream: &lab.target.stream, mode: PullMode::Full, cursor: None, parent: None };
     let page = live.pull(Lane::Audit, request).await?;
     let recording = recorder.recording("conformance");

@@ -46,6 +46,8 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// Ids of records that were created and could not be deleted again.
     pub left_behind: Vec<String>,
+    /// Whether it was stopped before its end.
+    pub interrupted: bool,
 }
 
 impl Report {
@@ -72,8 +74,13 @@ impl fmt::Display for Report {
             };
             writeln!(out, "{:width$}  {word:7}  {why}", outcome.name)?;
         }
-        if !self.left_behind.is_empty() {
-            writeln!(out, "left behind: {}", self.left_behind.join(", "))?;
+        match (self.left_behind.as_slice(), self.interrupted) {
+            ([], false) => {}
+            ([], true) => writeln!(out, "interrupted; nothing is left behind")?,
+            (left, interrupted) => {
+                let interrupted = if interrupted { "interrupted; " } else { "" };
+                writeln!(out, "{interrupted}left behind, delete by hand: {}", left.join(", "))?;
+            }
         }
         Ok(())
     }

@@ -35,9 +35,22 @@ impl Suite<'_> {
 
     async fn create(&self, body: &Value) -> Result<Written, ConnectorError> {
         let key = format!("conformance-{}", self.lab.number());
-        let written = self.connection.push(Lane::Audit, &self.lab.target.stream, Push::Create { body }, &key).await?;
-        self.lab.remember(&written.id);
-        Ok(written)
+        let email = self.email(body);
+        self.lab.attempt(email);
+        let result = self.connection.push(Lane::Audit, &self.lab.target.stream, Push::Create { body }, &key).await;
+        if let Ok(written) = &result {
+            self.lab.remember(&written.id);
+        }
+        if !matches!(&result, Err(error) if error.kind == ErrorKind::OutcomeUnknown) {
+            self.lab.settle(email);
+        }
+        result
+    }
+
+    /// The address of a sample record.
+    fn email<'b>(&self, body: &'b Value) -> &'b str {
+        let place = self.lab.target.samples.as_ref().map_or("", |samples| samples.email);
+        body.pointer(place).and_then(Value::as_str).unwrap_or_default()
     }
 
     async fn update(&self, id: &str, body: &Value) -> Result<Written, Stop> {
@@ -149,7 +162,7 @@ async fn exact(suite: &Suite<'_>) -> Test {
     }
     let (body, _) = suite.sample()?;
     let id = suite.create(&body).await?.id;
-    let email = body.pointer(suite.lab.samples()?.email).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let email = suite.email(&body);
     let stream = &suite.lab.target.stream;
     let found = suite.connection.find(Lane::Audit, stream, &MatchKey::Email(email.to_uppercase())).await?;
     if found.len() != 1 || found[0].id != id {
@@ -189,18 +202,23 @@ async fn newest(suite: &Suite<'_>) -> Test {
 async fn severed(suite: &Suite<'_>) -> Test {
     let (body, _) = suite.sample()?;
     let severed = std::sync::Arc::new(Severed(suite.lab.target.transport.clone()));
-    let connection = suite.lab.over(severed, suite.lab.target.clock.clone()).map_err(Stop::Fail)?;
+    let connection = suite.lab.through(severed).map_err(Stop::Fail)?;
     let stream = &suite.lab.target.stream;
+    let email = suite.email(&body);
+    suite.lab.attempt(email);
     let result = connection.push(Lane::Audit, stream, Push::Create { body: &body }, "conformance-cut").await;
     if !matches!(&result, Err(error) if error.kind == ErrorKind::OutcomeUnknown) {
+        if matches!(&result, Err(error) if error.kind == ErrorKind::Stopped) {
+            suite.lab.settle(email);
+        }
         return fail(format!("a create whose answer is lost leads to {}", told(&result)));
     }
     if !suite.can().find.iter().any(|kind| kind == "email") {
         return Ok(());
     }
-    let email = body.pointer(suite.lab.samples()?.email).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let found = suite.connection.find(Lane::Audit, stream, &MatchKey::Email(email)).await?;
+    let found = suite.connection.find(Lane::Audit, stream, &MatchKey::Email(email.to_owned())).await?;
     found.iter().for_each(|record| suite.lab.remember(&record.id));
+    suite.lab.settle(email);
     match found.len() {
         1 => Ok(()),
         n => fail(format!("the create happened once, but {n} records are found by its address")),

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use counterpart::config::{Config, OnDelete, StoreConfig, SyncConfig};
-use counterpart::engine::{Engine, EngineError, Pace, RunReport, Silent};
-use counterpart::store::{Store, StoreOptions};
-use counterpart_connectors::{Clock, Millis};
+use counterpart::engine::{Engine, Pace, RunReport, Silent};
+use counterpart::store::{Conflict, ConflictFilter, Record, Store, StoreOptions};
+use counterpart_connectors::{Clock, Millis, Transport};
 use counterpart_core::guard::Guards;
 use counterpart_core::identity::IdentityRules;
 use counterpart_core::merge::{Policies, Policy};
 use counterpart_sandbox::{Faults, InstanceSpec, NewPerson, Options, Person, Sandbox, Vendor};
 use tokio_util::sync::CancellationToken;
 
-use crate::sim::{InProcess, SimClock, connection};
+use crate::sim::{Death, InProcess, SimClock, connection};
 
 pub const MINUTE: Millis = 60_000;
 pub const HOUR: Millis = 60 * MINUTE;
@@ -29,6 +29,8 @@ pub struct Lab {
     pub config: Config,
     /// How far the engine's own clock is ahead of everybody else's.
     pub skew: Millis,
+    /// Files of this lab: mappings, and the database where it is one.
+    pub folder: tempfile::TempDir,
 }
 
 impl Lab {
@@ -71,7 +73,8 @@ impl Lab {
         let store = Store::open(&options).await.expect("an embedded store opens");
         store.migrate().await.expect("the schema applies");
         let sandbox = Arc::new(Sandbox::new(Options { seed: 7, faults: Faults::none(), instances }));
-        Lab { clock: SimClock::at(START), sandbox, store, config, skew: 0 }
+        let folder = tempfile::tempdir().expect("the temporary folder is writable");
+        Lab { clock: SimClock::at(START), sandbox, store, config, skew: 0, folder }
     }
 
     // ---- given -----------------------------------------------------------------------------------------------------
@@ -89,6 +92,19 @@ impl Lab {
         self.sandbox.edit(self.clock.now(), system, id, field, value);
     }
 
+    /// A connector's setting of one connection.
+    pub fn set(&mut self, system: &str, name: &str, value: serde_json::Value) {
+        let connection = self.config.connections.get_mut(system).expect("a configured system");
+        connection.settings.insert(name.to_owned(), value);
+    }
+
+    /// A mapping of one's own for one connection.
+    pub fn map(&mut self, system: &str, mapping: &str) {
+        let path = self.folder.path().join(format!("{system}.toml"));
+        std::fs::write(&path, mapping).expect("the temporary folder is writable");
+        self.config.connections.get_mut(system).expect("a configured system").mapping = Some(path);
+    }
+
     pub fn faults(&self, faults: &str) {
         self.sandbox.set_faults(Faults::parse(faults).expect("faults by their names"));
     }
@@ -97,12 +113,34 @@ impl Lab {
 
     /// One run; the log then holds its calls.
     pub async fn run(&self) -> RunReport {
-        self.try_run().await.expect("the run ends")
+        self.sandbox.clear_log();
+        self.engine(self.network()).sync(&[]).await.expect("the run ends")
     }
 
-    pub async fn try_run(&self) -> Result<RunReport, EngineError> {
-        self.sandbox.clear_log();
-        self.engine(InProcess::new(self.sandbox.clone(), self.clock.clone(), None)).sync(&[]).await
+    /// The way to the fakes, in process.
+    pub fn network(&self) -> Arc<InProcess> {
+        InProcess::new(self.sandbox.clone(), self.clock.clone(), None)
+    }
+
+    /// A run that may die on the way; none when it did.
+    pub async fn run_and_die(&self, death: Death) -> Option<RunReport> {
+        let transport = InProcess::new(self.sandbox.clone(), self.clock.clone(), Some(death));
+        let engine = self.engine(transport.clone());
+        tokio::select! {
+            biased;
+            () = transport.died.notified() => None,
+            outcome = engine.sync(&[]) => Some(outcome.expect("the run ends")),
+        }
+    }
+
+    /// A dead process's leases end at once where its host knows that it is dead.
+    pub async fn bury(&self) {
+        for name in self.config.connections.keys() {
+            let lease = format!("connection:{name}");
+            if let Some((holder, _)) = self.store.lease_holder(&lease).await.expect("the store answers") {
+                self.store.release_lease(&lease, &holder).await.expect("the store answers");
+            }
+        }
     }
 
     /// Runs a day apart.
@@ -113,7 +151,7 @@ impl Lab {
         }
     }
 
-    pub fn engine(&self, transport: Arc<InProcess>) -> Engine {
+    pub fn engine(&self, transport: Arc<dyn Transport>) -> Engine {
         let clock = Arc::new(Skewed { clock: self.clock.clone(), by: self.skew });
         let config = Arc::new(self.config.clone());
         Engine::new(config, self.store.clone(), clock, transport, Arc::new(Silent), CancellationToken::new())
@@ -137,6 +175,21 @@ impl Lab {
 
     pub fn company(&self, system: &str, email: &str) -> Option<String> {
         self.person(system, email).company
+    }
+
+    /// Writes that took effect since the last run began.
+    pub fn writes(&self) -> usize {
+        self.sandbox.log().iter().filter(|call| call.effect).count()
+    }
+
+    pub async fn record(&self, system: &str, id: &str) -> Record {
+        self.store.record(system, "contact", id).await.expect("the store answers").expect("a known record")
+    }
+
+    /// Everything that was ever put into the queue, settled or waiting.
+    pub async fn queue(&self) -> Vec<Conflict> {
+        let all = ConflictFilter { limit: 10_000, ..ConflictFilter::default() };
+        self.store.conflicts(&all).await.expect("the store answers")
     }
 
     /// Two more days write nothing.

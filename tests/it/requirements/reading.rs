@@ -1,6 +1,8 @@
 //! Pagination, cursors and time.
 
+use counterpart_connectors::Clock;
 use counterpart_sandbox::Vendor;
+use serde_json::json;
 
 use super::lab::{HOUR, Lab, MINUTE, START, someone};
 
@@ -24,6 +26,54 @@ async fn r01_rows_that_move_between_pages_are_all_seen() {
         let counts = lab.store.counts("chat", "contact").await.expect("the store answers");
         assert_eq!((counts.live, counts.missing, counts.deleted), (60, 0, 0), "{share}");
         assert_eq!(lab.people("house").len(), 60, "{share}");
+    }
+}
+
+/// Given more rows of one instant than a search shows (2.5 times the cap), when what changed is read, then the walk ends,
+/// by a second key, with everybody, and no search is refused.
+#[tokio::test]
+async fn r03_more_rows_of_one_instant_than_a_search_shows_end() {
+    let systems = [("crm", Vendor::Hubspot), ("house", Vendor::Crm)];
+    let mut lab = Lab::with_fakes(&systems, &[("crm", "search_cap", "60")]).await;
+    lab.set("crm", "search_page_size", json!(20));
+    lab.people_at("crm", 3, 0);
+    lab.run().await;
+    lab.clock.advance(HOUR);
+    for number in 0..151 {
+        lab.add("crm", &someone("Same", &format!("Instant{number}"), &format!("same{number}@example.test")));
+    }
+    lab.clock.advance(MINUTE);
+    let report = lab.run().await;
+    assert_eq!(report.verdict.exit_code(), 0, "{report:?}");
+    let searches: Vec<_> = lab.sandbox.log().into_iter().filter(|call| call.path.ends_with("/search")).collect();
+    assert!((8..=20).contains(&searches.len()) && searches.iter().all(|call| call.status == 200), "{searches:?}");
+    assert_eq!(lab.people("house").len(), 154);
+    lab.assert_quiet().await;
+}
+
+/// Given rows whose time of change is exactly where the reading starts, or exactly the newest that is known, then both
+/// are included.
+#[tokio::test]
+async fn r04_rows_at_exactly_the_cursor_are_included() {
+    for (system, vendor, page) in [("crm", Vendor::Hubspot, "search_page_size"), ("house", Vendor::Crm, "page_size")] {
+        let mut lab = Lab::new(&[(system, vendor), ("shop", Vendor::Woocommerce)]).await;
+        lab.set(system, page, json!(1));
+        lab.add(system, &someone("Known", "Before", "known@example.test"));
+        let newest = lab.clock.now();
+        lab.clock.advance(MINUTE);
+        lab.run().await;
+        let state = lab.store.stream_state(system, "contact").await.expect("the store answers");
+        assert_eq!(state.watermark, Some(newest), "{system}");
+        lab.clock.advance(HOUR);
+        // The reading starts as long before the newest as rows may become visible late.
+        let cases = [("start", newest - 10 * MINUTE), ("newest", newest)];
+        for (name, at) in cases {
+            lab.sandbox.create(at, system, &someone("Exactly", name, &format!("{name}@example.test")));
+        }
+        lab.run().await;
+        for (name, _) in cases {
+            lab.person("shop", &format!("{name}@example.test"));
+        }
     }
 }
 
@@ -102,5 +152,76 @@ async fn r09_a_wrong_clock_skips_nothing() {
             }
         }
         lab.assert_quiet().await;
+    }
+}
+
+/// Given a backfill that lasts for hours while people edit what it has passed and what it has not, then the reading of
+/// changes that follows it finds every edit.
+#[tokio::test]
+async fn r10_nothing_falls_between_the_backfill_and_what_follows() {
+    for minutes in ["1", "4"] {
+        let latency = (minutes.parse::<i64>().expect("a number") * MINUTE).to_string();
+        let systems = [("house", Vendor::Crm), ("shop", Vendor::Woocommerce)];
+        let mut lab = Lab::with_fakes(&systems, &[("house", "latency_ms", &latency)]).await;
+        lab.set("house", "page_size", json!(3));
+        lab.people_at("house", 60, 0);
+        lab.people_at("shop", 60, 0);
+        let (sandbox, mut edits) = (lab.sandbox.clone(), 0);
+        lab.clock.on_tick(move |now| {
+            // One edit with every page, at places all over the list; each person once.
+            let people = sandbox.people("house");
+            if edits < 20 && sandbox.log().iter().filter(|call| call.instance == "house").count() > edits {
+                let person = &people[edits * 41 % 60];
+                sandbox.edit(now, "house", &person.id, "company", Some(&format!("Edit {edits}")));
+                edits += 1;
+            }
+        });
+        lab.run().await;
+        lab.clock.on_tick(|_| {});
+        lab.clock.advance(HOUR);
+        lab.run().await;
+        for person in lab.people("house") {
+            let email = person.email.expect("everybody has one");
+            assert_eq!(lab.company("shop", &email), person.company, "{email}, {minutes} minutes a page");
+        }
+    }
+}
+
+/// Given a backlog of changes over hours, when rows that were read already change again while the rest is being read, so
+/// that the rest moves up by a row, then everybody's change still arrives with the next reading.
+#[tokio::test]
+async fn r01_changes_that_move_up_while_they_are_read_are_all_seen() {
+    for (system, vendor, page) in [("crm", Vendor::Hubspot, "search_page_size"), ("house", Vendor::Crm, "page_size")] {
+        let mut lab = Lab::new(&[(system, vendor), ("shop", Vendor::Woocommerce)]).await;
+        lab.people_at(system, 24, 0);
+        lab.run().await;
+        lab.set(system, page, json!(3));
+        // The newest change that is known.
+        lab.clock.advance(HOUR);
+        lab.edit(system, &lab.people(system)[23].id, "company", Some("Known"));
+        lab.run().await;
+        for person in lab.people(system).iter().take(12) {
+            lab.clock.advance(30 * MINUTE);
+            lab.edit(system, &person.id, "company", Some(&format!("Changed {}", person.id)));
+        }
+        lab.clock.advance(HOUR);
+        lab.sandbox.clear_log();
+        let (sandbox, mut edits) = (lab.sandbox.clone(), 0);
+        lab.clock.on_tick(move |now| {
+            let pages = sandbox.log().iter().filter(|call| call.instance == system).count();
+            if edits < pages.min(3) {
+                let person = &sandbox.people(system)[edits];
+                sandbox.edit(now, system, &person.id, "company", Some(&format!("Again {edits}")));
+                edits += 1;
+            }
+        });
+        lab.run().await;
+        lab.clock.on_tick(|_| {});
+        lab.clock.advance(HOUR);
+        lab.run().await;
+        for person in lab.people(system) {
+            let email = person.email.expect("everybody has one");
+            assert_eq!(lab.company("shop", &email), person.company, "{email} of {system}");
+        }
     }
 }

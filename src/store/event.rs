@@ -1,0 +1,255 @@
+//! Events and what is to be done about them: stored together, each of them once.
+
+use std::collections::BTreeMap;
+
+use counterpart_core::business::EventKind;
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use serde_json::Value;
+
+use super::json::to_text;
+use super::message::{self, NewMessage};
+use super::sequence::{Sequence, draw};
+use super::tables::event::{ActiveModel, Column, Entity};
+use super::tables::{body, record};
+use super::{BATCH, Millis, Result, Store, StoreError};
+
+/// A business record that changed since its events were derived.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changed {
+    /// Number of the record.
+    pub id: i64,
+    /// The vendor's id.
+    pub external_id: String,
+    /// What it says, in the model of its kind.
+    pub value: Value,
+    /// Whether the vendor says that it is gone, or it was missing from two complete scans.
+    pub gone: bool,
+}
+
+/// Something that happened, and what is done about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// The vendor's id of the record.
+    pub external_id: String,
+    /// What happened.
+    pub kind: EventKind,
+    /// Which of several.
+    pub nth: String,
+    /// When, as the vendor says, or when it was seen.
+    pub happened_at: Millis,
+    /// Whether it may reach a customer: it did not happen before the stream was first read.
+    pub live: bool,
+    /// The record as it was then.
+    pub subject: Value,
+    /// What is to be done about it.
+    pub messages: Vec<NewMessage>,
+}
+
+impl Store {
+    /// Business records of a stream that changed, by number.
+    pub async fn changed(&self, connection: &str, stream: &str, after_id: i64, limit: u64) -> Result<Vec<Changed>> {
+        use record::Column;
+        type Row = (i64, String, super::RecordState, Option<String>);
+        let rows: Vec<Row> = record::Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::ExternalId, Column::State])
+            .column(body::Column::Fields)
+            .join(
+                sea_orm::JoinType::LeftJoin,
+                record::Entity::belongs_to(body::Entity).from(Column::Id).to(body::Column::RecordId).into(),
+            )
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Stream.eq(stream))
+            .filter(Column::Dirty.eq(true))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::Id.gt(after_id))
+            .order_by_asc(Column::Id)
+            .limit(limit)
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        let read = |(id, external_id, state, fields): Row| {
+            let text = fields.ok_or_else(|| StoreError::Corrupt {
+                what: "record",
+                id: id.to_string(),
+                why: "its body is missing".into(),
+            })?;
+            let value = super::json::from_text("record", &id.to_string(), &text)?;
+            Ok(Changed { id, external_id, value, gone: state != super::RecordState::Live })
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    /// What one business record says.
+    pub async fn document(&self, connection: &str, stream: &str, external_id: &str) -> Result<Option<Value>> {
+        let Some(row) = self.find(self.reader(), connection, stream, external_id).await? else { return Ok(None) };
+        let body = body::Entity::find_by_id(row.id).one(self.reader()).await?;
+        body.map(|body| super::json::from_text("record", &row.id.to_string(), &body.fields)).transpose()
+    }
+
+    /// Business records of a stream that have this key, newest first: the vendor's id, and what each says.
+    pub async fn documents_by_key(
+        &self,
+        connection: &str,
+        stream: &str,
+        kind: &str,
+        value: &str,
+    ) -> Result<Vec<(String, Value)>> {
+        use super::tables::record_key as key;
+        let ids: Vec<i64> = key::Entity::find()
+            .select_only()
+            .column(key::Column::RecordId)
+            .filter(key::Column::Tenant.eq(self.tenant()))
+            .filter(key::Column::Kind.eq(kind))
+            .filter(key::Column::Value.eq(value))
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        let rows: Vec<(i64, String, Option<String>)> = record::Entity::find()
+            .select_only()
+            .columns([record::Column::Id, record::Column::ExternalId])
+            .column(body::Column::Fields)
+            .join(
+                sea_orm::JoinType::LeftJoin,
+                record::Entity::belongs_to(body::Entity).from(record::Column::Id).to(body::Column::RecordId).into(),
+            )
+            .filter(record::Column::Id.is_in(ids))
+            .filter(record::Column::Connection.eq(connection))
+            .filter(record::Column::Stream.eq(stream))
+            .filter(record::Column::State.eq(super::RecordState::Live))
+            .order_by_desc(record::Column::Id)
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        let read = |(id, external_id, fields): (i64, String, Option<String>)| {
+            let text = fields.unwrap_or_else(|| "{}".to_owned());
+            Ok((external_id, super::json::from_text("record", &id.to_string(), &text)?))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    /// The events that are known of these records, in the order in which they were stored.
+    pub async fn known_events(
+        &self,
+        connection: &str,
+        stream: &str,
+        external_ids: &[&str],
+    ) -> Result<BTreeMap<String, Vec<(EventKind, String)>>> {
+        let mut known: BTreeMap<String, Vec<(EventKind, String)>> = BTreeMap::new();
+        for part in external_ids.chunks(BATCH) {
+            let rows = Entity::find()
+                .filter(Column::Tenant.eq(self.tenant()))
+                .filter(Column::Connection.eq(connection))
+                .filter(Column::Stream.eq(stream))
+                .filter(Column::ExternalId.is_in(part.iter().copied()))
+                .order_by_asc(Column::Id)
+                .all(self.reader())
+                .await?;
+            for row in rows {
+                if let Ok(kind) = row.kind.parse() {
+                    known.entry(row.external_id).or_default().push((kind, row.nth));
+                }
+            }
+        }
+        Ok(known)
+    }
+
+    /// Stores events with what is done about them, and that these records were looked at (as of a
+    /// [`revision`](Store::revision)), in one commit. An event that is known is left alone, with its messages.
+    pub async fn save_events(
+        &self,
+        connection: &str,
+        stream: &str,
+        events: &[NewEvent],
+        looked_at: &[i64],
+        as_of: i64,
+        now: Millis,
+    ) -> Result<u64> {
+        let tx = self.begin().await?;
+        let mut stored = 0;
+        for event in events {
+            let id = draw(&tx, Sequence::Event, 1).await?;
+            if self.insert_event(&tx, id, connection, stream, event, now).await? {
+                stored += 1;
+                message::insert(&tx, self.tenant(), id, &event.messages, now).await?;
+            }
+        }
+        for part in looked_at.chunks(BATCH) {
+            record::Entity::update_many()
+                .col_expr(record::Column::Dirty, Expr::value(false))
+                .filter(record::Column::Tenant.eq(self.tenant()))
+                .filter(record::Column::Id.is_in(part.iter().copied()))
+                .filter(record::Column::Revision.lte(as_of))
+                .exec(&tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(stored)
+    }
+
+    /// False when it is known already.
+    async fn insert_event<C: ConnectionTrait>(
+        &self,
+        tx: &C,
+        id: i64,
+        connection: &str,
+        stream: &str,
+        event: &NewEvent,
+        now: Millis,
+    ) -> Result<bool> {
+        let row = ActiveModel {
+            id: Set(id),
+            tenant: Set(self.tenant().to_owned()),
+            connection: Set(connection.to_owned()),
+            stream: Set(stream.to_owned()),
+            external_id: Set(event.external_id.clone()),
+            kind: Set(event.kind.as_str().to_owned()),
+            nth: Set(event.nth.clone()),
+            happened_at: Set(event.happened_at),
+            seen_at: Set(now),
+            live: Set(event.live),
+            subject: Set(to_text(&event.subject)),
+        };
+        let known = [
+            Column::Tenant,
+            Column::Connection,
+            Column::Stream,
+            Column::ExternalId,
+            Column::Kind,
+            Column::Nth,
+        ];
+        let inserted = Entity::insert(row)
+            .on_conflict(OnConflict::columns(known).do_nothing().to_owned())
+            .exec_without_returning(tx)
+            .await?;
+        Ok(inserted == 1)
+    }
+
+    /// The events of a record that came after one of them: kinds in the order in which they were stored.
+    pub async fn events_after(&self, event: i64) -> Result<Vec<String>> {
+        let Some(row) = Entity::find_by_id(event).filter(Column::Tenant.eq(self.tenant())).one(self.reader()).await?
+        else {
+            return Ok(Vec::new());
+        };
+        let kinds = Entity::find()
+            .select_only()
+            .column(Column::Kind)
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(row.connection))
+            .filter(Column::Stream.eq(row.stream))
+            .filter(Column::ExternalId.eq(row.external_id))
+            .filter(Column::Id.gt(event))
+            .order_by_asc(Column::Id)
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        Ok(kinds)
+    }
+
+    /// One event: its kind, when it happened, when it was seen, whether it is live.
+    pub async fn event(&self, id: i64) -> Result<Option<(String, Millis, Millis, bool)>> {
+        let row = Entity::find_by_id(id).filter(Column::Tenant.eq(self.tenant())).one(self.reader()).await?;
+        Ok(row.map(|row| (row.kind, row.happened_at, row.seen_at, row.live)))
+    }
+}

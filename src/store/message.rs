@@ -1,0 +1,353 @@
+//! What is done in chats because of an event: one row for each intent, and where it stands.
+
+use std::collections::BTreeMap;
+
+use counterpart_connectors::ActKind;
+use counterpart_core::business::Party;
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter, QueryFilter,
+    QueryOrder, QuerySelect,
+};
+
+use super::json::{from_text, to_text};
+use super::sequence::{Sequence, draw};
+use super::tables::message::{ActiveModel, Column, Entity, Model};
+use super::{Millis, Result, Store, StoreError};
+
+/// Where a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+pub enum MessageState {
+    /// To be sent.
+    Pending,
+    /// Not before a time, with the reason.
+    Held,
+    /// Being sent: after a crash nobody knows.
+    Sending,
+    /// The customer has it.
+    Sent,
+    /// The customer may have it or not; it is looked for before anything else.
+    Unknown,
+    /// The vendor refused it.
+    Refused,
+    /// It will not be sent, with the reason.
+    Dropped,
+}
+
+impl MessageState {
+    /// The word that the store and people use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MessageState::Pending => "pending",
+            MessageState::Held => "held",
+            MessageState::Sending => "sending",
+            MessageState::Sent => "sent",
+            MessageState::Unknown => "unknown",
+            MessageState::Refused => "refused",
+            MessageState::Dropped => "dropped",
+        }
+    }
+
+    /// The state of that name.
+    pub fn named(name: &str) -> Option<MessageState> {
+        use MessageState::{Dropped, Held, Pending, Refused, Sending, Sent, Unknown};
+        [Pending, Held, Sending, Sent, Unknown, Refused, Dropped].into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+/// An intent that is to be stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewMessage {
+    /// The intent: the same one is stored once, whatever leads to it.
+    pub key: String,
+    /// Name of the flow.
+    pub flow: String,
+    /// What is done.
+    pub action: ActKind,
+    /// Where.
+    pub connection: String,
+    /// Whom it concerns.
+    pub party: Party,
+    /// The conversation, where the event itself names it.
+    pub conversation: Option<String>,
+    /// What it says.
+    pub text: Option<String>,
+    /// Where it stands at first, and why when it will not be sent.
+    pub state: MessageState,
+    /// See `state`.
+    pub reason: Option<String>,
+}
+
+/// A stored intent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// Its number.
+    pub id: i64,
+    /// The intent.
+    pub key: String,
+    /// Name of the flow.
+    pub flow: String,
+    /// The event that led to it.
+    pub event_id: i64,
+    /// What is done.
+    pub action: ActKind,
+    /// Where.
+    pub connection: String,
+    /// Whom it concerns.
+    pub party: Party,
+    /// The conversation, once one is found.
+    pub conversation: Option<String>,
+    /// What it says.
+    pub text: Option<String>,
+    /// Our mark on it at the vendor.
+    pub mark: String,
+    /// Where it stands.
+    pub state: MessageState,
+    /// Why.
+    pub reason: Option<String>,
+    /// Not before.
+    pub until: Millis,
+    /// How often it was sent or may have been.
+    pub attempts: i32,
+    /// When it was last sent or may have been.
+    pub attempted_at: Option<Millis>,
+    /// The vendor's id of the message.
+    pub remote_id: Option<String>,
+    /// When it was stored.
+    pub created_at: Millis,
+}
+
+/// Stores intents that are not known yet.
+pub(super) async fn insert<C: ConnectionTrait>(
+    tx: &C,
+    tenant: &str,
+    event_id: i64,
+    messages: &[NewMessage],
+    now: Millis,
+) -> Result<()> {
+    for message in messages {
+        let id = draw(tx, Sequence::Message, 1).await?;
+        let row = ActiveModel {
+            id: Set(id),
+            tenant: Set(tenant.to_owned()),
+            key: Set(message.key.clone()),
+            flow: Set(message.flow.clone()),
+            event_id: Set(event_id),
+            action: Set(message.action.word().to_owned()),
+            connection: Set(message.connection.clone()),
+            party: Set(to_text(&message.party)),
+            conversation: Set(message.conversation.clone()),
+            text: Set(message.text.clone()),
+            mark: Set(mark(tenant, &message.key)),
+            state: Set(message.state),
+            reason: Set(message.reason.clone()),
+            until: Set(0),
+            attempts: Set(0),
+            attempted_at: Set(None),
+            remote_id: Set(None),
+            created_at: Set(now),
+            updated_at: Set(now),
+        };
+        Entity::insert(row)
+            .on_conflict(OnConflict::columns([Column::Tenant, Column::Key]).do_nothing().to_owned())
+            .exec_without_returning(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The same for the same intent in every store, so that a restored store still knows its messages.
+fn mark(tenant: &str, key: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(format!("{tenant}\n{key}"));
+    hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Store {
+    /// What is to be done at a connection now, oldest first: pending and due, and unknown ones that may be looked for.
+    pub async fn next_messages(&self, connection: &str, now: Millis, limit: u64) -> Result<Vec<Message>> {
+        let due = [MessageState::Pending, MessageState::Held, MessageState::Unknown];
+        let rows = Entity::find()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::State.is_in(due))
+            .filter(Column::Until.lte(now))
+            .order_by_asc(Column::Id)
+            .limit(limit)
+            .all(self.reader())
+            .await?;
+        rows.into_iter().map(Message::try_from).collect()
+    }
+
+    /// When the next held or unknown message at a connection is due.
+    pub async fn next_message_at(&self, connection: &str) -> Result<Option<Millis>> {
+        let due = [MessageState::Pending, MessageState::Held, MessageState::Unknown];
+        let next: Option<Option<Millis>> = Entity::find()
+            .select_only()
+            .column_as(Column::Until.min(), "until")
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::State.is_in(due))
+            .into_tuple()
+            .one(self.reader())
+            .await?;
+        Ok(next.flatten())
+    }
+
+    /// Messages that were being sent when their process died may have arrived.
+    pub async fn orphan_messages(&self, connection: &str, until: Millis, now: Millis) -> Result<u64> {
+        let tx = self.begin().await?;
+        let done = Entity::update_many()
+            .col_expr(Column::State, Expr::value(MessageState::Unknown))
+            .col_expr(Column::Reason, Expr::value("the program ended while sending it"))
+            .col_expr(Column::Until, Expr::value(until))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::State.eq(MessageState::Sending))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected)
+    }
+
+    /// It is about to be sent: from here on it may have arrived. False when it is not to be sent any more.
+    pub async fn message_sending(&self, id: i64, conversation: &str, now: Millis) -> Result<bool> {
+        let tx = self.begin().await?;
+        let done = Entity::update_many()
+            .col_expr(Column::State, Expr::value(MessageState::Sending))
+            .col_expr(Column::Conversation, Expr::value(conversation))
+            .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
+            .col_expr(Column::AttemptedAt, Expr::value(now))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.eq(id))
+            .filter(Column::State.is_in([MessageState::Pending, MessageState::Held]))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected == 1)
+    }
+
+    /// Where a message stands now.
+    pub async fn set_message(
+        &self,
+        id: i64,
+        state: MessageState,
+        reason: Option<&str>,
+        until: Millis,
+        remote_id: Option<&str>,
+        now: Millis,
+    ) -> Result<()> {
+        let tx = self.begin().await?;
+        let mut update = Entity::update_many()
+            .col_expr(Column::State, Expr::value(state))
+            .col_expr(Column::Reason, Expr::value(reason))
+            .col_expr(Column::Until, Expr::value(until))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.eq(id));
+        if let Some(remote_id) = remote_id {
+            update = update.col_expr(Column::RemoteId, Expr::value(remote_id));
+        }
+        update.exec(&tx).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The vendor's ids of messages that we know to be ours in a conversation.
+    pub async fn own_messages(&self, connection: &str, conversation: &str) -> Result<Vec<String>> {
+        let ids: Vec<Option<String>> = Entity::find()
+            .select_only()
+            .column(Column::RemoteId)
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::Conversation.eq(conversation))
+            .filter(Column::RemoteId.is_not_null())
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        Ok(ids.into_iter().flatten().collect())
+    }
+
+    /// When messages were sent into a conversation since a time, oldest first.
+    pub async fn sent_since(&self, connection: &str, conversation: &str, since: Millis) -> Result<Vec<Millis>> {
+        let times: Vec<Option<Millis>> = Entity::find()
+            .select_only()
+            .column(Column::AttemptedAt)
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::Conversation.eq(conversation))
+            .filter(Column::Action.eq(ActKind::Send.word()))
+            .filter(Column::State.is_in([MessageState::Sent, MessageState::Unknown]))
+            .filter(Column::AttemptedAt.gte(since))
+            .order_by_asc(Column::AttemptedAt)
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        Ok(times.into_iter().flatten().collect())
+    }
+
+    /// A page of messages above a number.
+    pub async fn messages(&self, state: Option<MessageState>, after: i64, limit: u64) -> Result<Vec<Message>> {
+        let mut condition = Condition::all().add(Column::Tenant.eq(self.tenant())).add(Column::Id.gt(after));
+        if let Some(state) = state {
+            condition = condition.add(Column::State.eq(state));
+        }
+        let rows = Entity::find().filter(condition).order_by_asc(Column::Id).limit(limit).all(self.reader()).await?;
+        rows.into_iter().map(Message::try_from).collect()
+    }
+
+    /// One message.
+    pub async fn message(&self, id: i64) -> Result<Option<Message>> {
+        let row = Entity::find_by_id(id).filter(Column::Tenant.eq(self.tenant())).one(self.reader()).await?;
+        row.map(Message::try_from).transpose()
+    }
+
+    /// How many messages stand where.
+    pub async fn count_messages(&self) -> Result<BTreeMap<MessageState, u64>> {
+        let rows: Vec<(MessageState, i64)> = Entity::find()
+            .select_only()
+            .column(Column::State)
+            .column_as(Column::Id.count(), "n")
+            .filter(Column::Tenant.eq(self.tenant()))
+            .group_by(Column::State)
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        Ok(rows.into_iter().map(|(state, n)| (state, n.unsigned_abs())).collect())
+    }
+}
+
+impl TryFrom<Model> for Message {
+    type Error = StoreError;
+
+    fn try_from(row: Model) -> Result<Message> {
+        let id = row.id.to_string();
+        let acts = [ActKind::Send, ActKind::Note, ActKind::Resolve, ActKind::Reopen];
+        let action = acts.into_iter().find(|act| act.word() == row.action).ok_or_else(|| StoreError::Corrupt {
+            what: "message",
+            id: id.clone(),
+            why: format!("there is no act `{}`", row.action).into(),
+        })?;
+        Ok(Message {
+            party: from_text("message", &id, &row.party)?,
+            action,
+            id: row.id,
+            key: row.key,
+            flow: row.flow,
+            event_id: row.event_id,
+            connection: row.connection,
+            conversation: row.conversation,
+            text: row.text,
+            mark: row.mark,
+            state: row.state,
+            reason: row.reason,
+            until: row.until,
+            attempts: row.attempts,
+            attempted_at: row.attempted_at,
+            remote_id: row.remote_id,
+            created_at: row.created_at,
+        })
+    }
+}

@@ -1,0 +1,247 @@
+//! State, recovery, and the way back.
+
+use std::collections::BTreeMap;
+
+use counterpart::engine::PlanHeader;
+use counterpart::store::{ConflictState, Store, StoreOptions};
+use counterpart_connectors::Millis;
+use counterpart_sandbox::Vendor;
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
+use serde_json::json;
+
+use super::lab::{DAY, HOUR, Lab, START, someone};
+use crate::sim::Death;
+
+/// Earlier than everything that is known of anybody.
+const BEFORE: Millis = START - 3 * DAY;
+const HOUSE_AND_SHOP: [(&str, Vendor); 2] = [("house", Vendor::Crm), ("shop", Vendor::Woocommerce)];
+
+/// Given a value that changed at one side without a new time of change, so that no reading of changes shows it, then the
+/// audit finds it within a day and heals it.
+#[tokio::test]
+async fn r50_a_silent_difference_is_found_and_healed() {
+    let lab = Lab::new(&[("crm", Vendor::Hubspot), ("house", Vendor::Crm)]).await;
+    lab.people_at("crm", 10, 0);
+    lab.run().await;
+    lab.clock.advance(HOUR);
+    lab.run().await;
+    for (system, at) in [("crm", 2), ("house", 5)] {
+        let person = lab.people(system)[at].clone();
+        lab.sandbox.edit(BEFORE, system, &person.id, "company", Some(&format!("Silent at {system}")));
+    }
+    lab.clock.advance(HOUR);
+    lab.run().await;
+    assert_eq!(lab.writes(), 0, "no reading of changes shows it");
+    lab.run_days(1).await;
+    for (system, at) in [("crm", 2), ("house", 5)] {
+        let email = lab.people(system)[at].email.clone().expect("everybody has one");
+        for other in ["crm", "house"] {
+            assert_eq!(lab.company(other, &email), Some(format!("Silent at {system}")), "{email} at {other}");
+        }
+    }
+    lab.assert_quiet().await;
+}
+
+/// The same at vendors without a change cursor of which a run reads a few pages only: the deep scan comes past in as many
+/// runs as there are pages.
+#[tokio::test]
+async fn r50_the_deep_scan_finds_a_silent_difference() {
+    for (system, vendor) in [("shop", Vendor::Woocommerce), ("chat", Vendor::Chatway)] {
+        let mut lab = Lab::with_fakes(&[("house", Vendor::Crm), (system, vendor)], &[(system, "page_size", "5")]).await;
+        lab.set(system, "page_size", json!(5));
+        if vendor == Vendor::Chatway {
+            lab.set(system, "list_order", json!("newest_first"));
+        }
+        lab.config.connections.get_mut(system).expect("configured").deep_pages = Some(1);
+        lab.people_at("house", 20, 0);
+        lab.people_at(system, 20, 0);
+        lab.run().await;
+        // On none of the pages that the search for what is new looks at.
+        let person = lab.people(system)[8].clone();
+        lab.sandbox.edit(BEFORE, system, &person.id, "phone", Some("+46701740123"));
+        let mut reads = Vec::new();
+        while lab.people("house")[8].phone.as_deref() != Some("+46701740123") {
+            assert!(reads.len() < 4, "{system}: {reads:?}");
+            lab.clock.advance(HOUR);
+            reads.push(lab.run().await.syncs[0].calls[system]);
+        }
+        assert!(reads.len() > 1 && reads.iter().all(|calls| *calls <= 2), "{system}: {reads:?}");
+        lab.assert_quiet().await;
+    }
+}
+
+/// The same where both sides differ silently: the policy decides, and the losing value is kept where one can see it.
+#[tokio::test]
+async fn r50_where_both_sides_differ_silently_the_policy_decides() {
+    let lab = Lab::new(&[("crm", Vendor::Hubspot), ("house", Vendor::Crm)]).await;
+    lab.people_at("crm", 10, 0);
+    lab.run().await;
+    let email = lab.people("crm")[4].email.clone().expect("everybody has one");
+    for system in ["crm", "house"] {
+        let person = lab.person(system, &email);
+        lab.sandbox.edit(BEFORE, system, &person.id, "company", Some(&format!("Silent at {system}")));
+    }
+    lab.run_days(1).await;
+    for system in ["crm", "house"] {
+        assert_eq!(lab.company(system, &email).as_deref(), Some("Silent at crm"), "{system}");
+    }
+    let queue = lab.queue().await;
+    assert_eq!(queue.len(), 1, "{queue:?}");
+    assert_eq!((queue[0].kind.as_str(), queue[0].state), ("field", ConflictState::Resolved));
+    assert!(queue[0].settled.is_some() && queue[0].detail.to_string().contains("Silent at house"), "{queue:?}");
+    lab.assert_quiet().await;
+}
+
+/// What somebody sees of a system: company by address.
+fn companies(lab: &Lab, system: &str) -> Vec<(String, Option<String>)> {
+    let people = lab.people(system).into_iter();
+    let mut seen: Vec<_> = people.map(|person| (person.email.unwrap_or_default(), person.company)).collect();
+    seen.sort();
+    seen
+}
+
+/// Given a process that dies before or after any of its calls, when the next one starts, then it goes on by itself, and
+/// the end is the same: nothing is lost and nothing is done twice.
+#[tokio::test]
+async fn r52_a_run_that_dies_anywhere_is_taken_up() {
+    let mut expected = None;
+    for at_call in 0.. {
+        let mut died = false;
+        for after_effect in [false, true] {
+            let lab = Lab::new(&[("house", Vendor::Crm), ("support", Vendor::Chatwoot)]).await;
+            lab.people_at("house", 4, 0);
+            lab.people_at("support", 4, 2);
+            lab.run().await;
+            lab.clock.advance(HOUR);
+            lab.edit("house", &lab.people("house")[1].id, "company", Some("Edited"));
+            lab.edit("support", &lab.people("support")[2].id, "company", Some("Edited, too"));
+            lab.add("house", &someone("New", "Comer", "new@example.test"));
+            died |= lab.run_and_die(Death { at_call, after_effect }).await.is_none();
+            lab.bury().await;
+            lab.run_days(1).await;
+            let end = (companies(&lab, "house"), companies(&lab, "support"));
+            let expected = expected.get_or_insert_with(|| end.clone());
+            assert_eq!(end, *expected, "died at call {at_call}, after its effect: {after_effect}");
+            assert_eq!((end.0.len(), end.0), (7, end.1));
+            lab.assert_quiet().await;
+        }
+        if !died {
+            assert!(at_call > 5, "{at_call} calls");
+            break;
+        }
+    }
+}
+
+/// Counts every row that is written to any table, also where nothing is different afterwards.
+async fn watch(url: &str) -> DatabaseConnection {
+    let raw = Database::connect(url).await.expect("the database opens");
+    let run = async |sql: &str| raw.execute_unprepared(sql).await.expect("the statement is right");
+    let names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+    let tables = raw.query_all_raw(Statement::from_string(raw.get_database_backend(), names)).await;
+    run("CREATE TABLE written (name TEXT PRIMARY KEY, n INTEGER NOT NULL)").await;
+    for row in tables.expect("the statement is right") {
+        let table: String = row.try_get("", "name").expect("a name");
+        run(&format!("INSERT INTO written VALUES ('{table}', 0)")).await;
+        for event in ["INSERT", "UPDATE", "DELETE"] {
+            run(&format!(
+                "CREATE TRIGGER count_{table}_{event} AFTER {event} ON \"{table}\" \
+                 BEGIN UPDATE written SET n = n + 1 WHERE name = '{table}'; END"
+            ))
+            .await;
+        }
+    }
+    raw
+}
+
+/// Rows written by table, and starts to count anew.
+async fn written(raw: &DatabaseConnection) -> BTreeMap<String, i64> {
+    let all = Statement::from_string(raw.get_database_backend(), "SELECT name, n FROM written WHERE n > 0");
+    let rows = raw.query_all_raw(all).await.expect("the statement is right");
+    raw.execute_unprepared("UPDATE written SET n = 0").await.expect("the statement is right");
+    let cell = |row: &sea_orm::QueryResult| Some((row.try_get("", "name").ok()?, row.try_get("", "n").ok()?));
+    rows.iter().filter_map(cell).collect()
+}
+
+/// Given many people and few changes, then what a run writes about people follows the changes, never the number of people:
+/// a run without changes writes nothing about any of them, and its books grow with the pages read alone.
+#[tokio::test]
+async fn r53_a_run_writes_as_much_state_as_there_are_changes() {
+    const EDITS: usize = 5;
+    const BOOKS: [&str; 9] = [
+        "budget_account",
+        "budget_grant",
+        "budget_spent",
+        "lease",
+        "run",
+        "scan",
+        "scan_mark",
+        "sequence",
+        "stream_state",
+    ];
+    let mut about_changes = Vec::new();
+    for people in [100, 400] {
+        let mut lab = Lab::new(&HOUSE_AND_SHOP).await;
+        let url = format!("sqlite://{}", lab.folder.path().join("counterpart.db").display());
+        let options = StoreOptions { url: url.clone(), tenant: "default".to_owned() };
+        lab.store = Store::open(&options).await.expect("the store opens");
+        lab.store.migrate().await.expect("the schema applies");
+        lab.people_at("house", people, 0);
+        lab.people_at("shop", people, 0);
+        lab.run().await;
+        let raw = watch(&url).await;
+        for edits in [0, EDITS, 0] {
+            lab.clock.advance(DAY);
+            for person in lab.people("house").iter().take(edits) {
+                lab.edit("house", &person.id, "company", Some("Edited"));
+            }
+            let report = lab.run().await;
+            let read: Vec<_> = report.syncs[0].streams.iter().map(|stream| stream.pulled).collect();
+            assert_eq!((read, lab.writes()), (vec![people as u64; 2], edits), "everything is read");
+            let (books, about): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                written(&raw).await.into_iter().partition(|(table, _)| BOOKS.contains(&table.as_str()));
+            let calls = lab.sandbox.log().len() as i64;
+            assert!(books.values().sum::<i64>() <= 30 + 12 * calls, "{calls} calls for {people} people: {books:?}");
+            assert!(about.values().sum::<i64>() <= 20 * edits as i64, "{edits} edits of {people} people: {about:?}");
+            if edits > 0 {
+                about_changes.push(about);
+            }
+        }
+        lab.store.close().await.expect("the store closes");
+    }
+    assert_eq!(about_changes[0], about_changes[1], "four times the people, the same changes");
+    assert!(about_changes[0]["record"] >= EDITS as i64, "the watch sees what is written");
+}
+
+/// Given a run of updates, some of which were edited since, then taking it back restores all that nobody has touched, and
+/// lists the rest.
+#[tokio::test]
+async fn r55_a_run_is_taken_back_except_for_what_was_edited_since() {
+    const PEOPLE: usize = 60;
+    let lab = Lab::new(&HOUSE_AND_SHOP).await;
+    lab.people_at("house", PEOPLE, 0);
+    lab.run().await;
+    let before: BTreeMap<_, _> = companies(&lab, "shop").into_iter().collect();
+    lab.clock.advance(HOUR);
+    for person in lab.people("house") {
+        lab.edit("house", &person.id, "company", Some("A mistake"));
+    }
+    let report = lab.run().await;
+    assert_eq!(report.syncs[0].operations.updated as usize, PEOPLE);
+    lab.clock.advance(HOUR);
+    let touched: Vec<_> = lab.people("shop").into_iter().step_by(20).collect();
+    for person in &touched {
+        lab.edit("shop", &person.id, "company", Some("Edited since"));
+    }
+    let engine = lab.engine(lab.network());
+    engine.read(&[]).await.expect("everything is read");
+    let plan = engine.revert_plan(report.run).await.expect("a plan is made");
+    assert_eq!((plan.counts[0].operations as usize, plan.notes.len()), (PEOPLE - touched.len(), touched.len()));
+    assert!(plan.notes.iter().all(|note| note.contains("edited since")), "{:?}", plan.notes);
+    let header = PlanHeader { kind: plan.kind, syncs: plan.syncs, hash: plan.hash };
+    engine.apply(&header).await.expect("the world has not moved");
+    for (email, company) in companies(&lab, "shop") {
+        let is_touched = touched.iter().any(|person| person.email.as_deref() == Some(email.as_str()));
+        let expected = if is_touched { Some("Edited since".to_owned()) } else { before[&email].clone() };
+        assert_eq!(company, expected, "{email}");
+    }
+}
