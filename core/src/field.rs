@@ -1,6 +1,6 @@
 //! The canonical model: field names, their kinds, and values that are set, cleared or absent.
 
-use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -68,9 +68,32 @@ const KNOWN: &[(&str, FieldKind)] = &[
     ("timezone", FieldKind::Text),
 ];
 
-/// Name of a canonical field. Cheap to clone and compare: the known names are static.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FieldName(Cow<'static, str>);
+/// Name of a canonical field. Cheap to clone and compare: the known names are places in a sorted list.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct FieldName(Name);
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Name {
+    /// Its place in [`KNOWN`].
+    Known(u8),
+    Open(String),
+}
+
+impl Ord for FieldName {
+    /// The order of the names as texts.
+    fn cmp(&self, other: &FieldName) -> Ordering {
+        match (&self.0, &other.0) {
+            (Name::Known(a), Name::Known(b)) => a.cmp(b),
+            _ => self.as_str().cmp(other.as_str()),
+        }
+    }
+}
+
+impl PartialOrd for FieldName {
+    fn partial_cmp(&self, other: &FieldName) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// A name that no field has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,47 +107,55 @@ fn known_names() -> String {
 impl FieldName {
     /// Takes a name from the closed list, or one of the open families `custom.` and `external.`.
     pub fn parse(text: &str) -> Result<FieldName, FieldNameError> {
-        if let Ok(index) = KNOWN.binary_search_by_key(&text, |(name, _)| name) {
-            return Ok(FieldName(Cow::Borrowed(KNOWN[index].0)));
+        if let Some(index) =
+            KNOWN.binary_search_by_key(&text, |(name, _)| name).ok().and_then(|at| u8::try_from(at).ok())
+        {
+            return Ok(FieldName(Name::Known(index)));
         }
         let open = ["custom.", "external."].iter().find_map(|family| text.strip_prefix(family));
         match open {
-            Some(rest) if !rest.is_empty() && rest.trim() == rest => Ok(FieldName(Cow::Owned(text.to_owned()))),
+            Some(rest) if !rest.is_empty() && rest.trim() == rest => Ok(FieldName(Name::Open(text.to_owned()))),
             _ => Err(FieldNameError(text.to_owned())),
         }
     }
 
     /// The name as it is written in files.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Name::Known(index) => KNOWN[usize::from(*index)].0,
+            Name::Open(text) => text,
+        }
     }
 
     /// What kind of value the field holds; open fields hold text.
     pub fn kind(&self) -> FieldKind {
-        KNOWN.binary_search_by_key(&self.as_str(), |(name, _)| name).map_or(FieldKind::Text, |index| KNOWN[index].1)
+        match &self.0 {
+            Name::Known(index) => KNOWN[usize::from(*index)].1,
+            Name::Open(_) => FieldKind::Text,
+        }
     }
 
     /// All names of the closed list.
     pub fn known() -> impl Iterator<Item = FieldName> {
-        KNOWN.iter().map(|(name, _)| FieldName(Cow::Borrowed(name)))
+        (0u8..).take(KNOWN.len()).map(|index| FieldName(Name::Known(index)))
     }
 }
 
 impl fmt::Display for FieldName {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+        out.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for FieldName {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+        out.write_str(self.as_str())
     }
 }
 
 impl Serialize for FieldName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -264,5 +295,24 @@ pub fn agree(a: &Slot, b: &Slot) -> bool {
             a.full == b.full && both(&a.given, &b.given) && both(&a.family, &b.family)
         }
         _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_ordered_as_texts() {
+        assert!(KNOWN.windows(2).all(|pair| pair[0].0 < pair[1].0), "found by halving");
+        let open =
+            ["custom.a", "custom.z", "external.ref", "custom.\u{e9}"].map(|name| FieldName::parse(name).expect("open"));
+        let mut names: Vec<FieldName> = FieldName::known().chain(open).collect();
+        names.sort();
+        let texts: Vec<&str> = names.iter().map(FieldName::as_str).collect();
+        assert!(texts.windows(2).all(|pair| pair[0] < pair[1]), "{texts:?}");
+        for name in &names {
+            assert_eq!(&FieldName::parse(name.as_str()).expect("a name"), name);
+        }
     }
 }

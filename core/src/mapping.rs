@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use crate::field::{FieldName, Fields, PersonName, Slot, Value};
+use crate::field::{FieldKind, FieldName, Fields, PersonName, Slot, Value};
 use crate::merge::{Golden, is_valid, verdict};
 use crate::path::RemotePath;
 pub use transform::{Transform, Words};
@@ -181,14 +181,14 @@ impl Mapping {
     /// record itself names a country.
     pub fn read(&self, remote: &Json, region: Option<&str>) -> Read {
         let mut read = Read::default();
-        let country = FieldName::parse("address.country").ok().and_then(|field| {
-            let line = self.lines.get(&field)?;
-            line.read(remote, None).ok()?.and_then(|slot| slot.text().map(str::to_owned))
-        });
-        let region = country.as_deref().filter(|code| code.len() == 2).or(region);
+        let mut country = None;
         for (field, line) in &self.lines {
-            match line.read(remote, region) {
+            match line.read(remote, country.as_deref().or(region)) {
                 Ok(Some(slot)) => {
+                    // The country comes before every field that can hold a number.
+                    if field.kind() == FieldKind::Country && is_valid(field, &slot) {
+                        country = slot.text().map(str::to_owned);
+                    }
                     if let Some(why) = verdict(field, &slot) {
                         read.problems.push(Problem { field: field.clone(), why });
                     }

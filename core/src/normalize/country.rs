@@ -11,7 +11,7 @@ pub fn country(raw: &str) -> Option<String> {
         let code = match &code {
             b"UK" => "GB",
             b"EL" => "GR",
-            other => COUNTRIES.iter().map(|(code, _)| *code).find(|code| code.as_bytes() == other)?,
+            other => COUNTRIES[COUNTRIES.binary_search_by(|(code, _)| code.as_bytes().cmp(other)).ok()?].0,
         };
         return Some(code.to_owned());
     }
