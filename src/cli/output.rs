@@ -103,7 +103,11 @@ impl From<ConfigError> for Failure {
         let mut message = String::new();
         for problem in &error.problems {
             message.push_str(&format!("\n{}:{}:{}: {}\n", problem.file, problem.line, problem.column, problem.message));
-            message.push_str(&problem.excerpt(&error.source_text).unwrap_or_default());
+            if let Some(line) = error.source_text.lines().nth(problem.line - 1) {
+                let margin = problem.line.to_string();
+                let pad = " ".repeat(problem.column.saturating_sub(1));
+                message.push_str(&format!("  {margin} | {line}\n  {} | {pad}^\n", " ".repeat(margin.len())));
+            }
             message.push_str(&format!("  help: {}\n", problem.help));
         }
         let count = error.problems.len();
