@@ -29,7 +29,7 @@ pub enum ConflictState {
 /// Something that one value or one link could not be decided about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewConflict {
-    /// `field`, `identity`, `possible`, `duplicate`, `refused`, `rewritten`, `unknown`, `deletion` or `moved`.
+    /// `field`, `identity`, `possible`, `duplicate`, `refused`, `rewritten`, `invalid`, `unknown`, `deletion` or `moved`.
     pub kind: String,
     /// Says the same thing only once while it is open, `<entity>:<field>` for instance.
     pub key: String,
