@@ -376,9 +376,8 @@ impl Engine {
                 batch.out.conflicts.push(conflict);
             }
         }
-        let over = |open: &&Conflict| {
-            open.kind == "invalid" && open.entity_id == Some(entity) && !invalid.contains(&open.key)
-        };
+        let over =
+            |open: &&Conflict| open.kind == "invalid" && open.entity_id == Some(entity) && !invalid.contains(&open.key);
         batch.out.closed_conflicts.extend(batch.open.iter().filter(over).map(|open| open.id));
         let created_at = if person.created_at == 0 { now } else { person.created_at };
         if person.created_at == 0 || merged.golden.is_some() {
