@@ -23,24 +23,12 @@ pub struct Diagnostic {
     pub file: String,
     /// Line, from 1.
     pub line: usize,
-    /// Column, from 1.
+    /// Column in characters, from 1; a tab is one.
     pub column: usize,
     /// What is wrong.
     pub message: String,
     /// What to do.
     pub help: String,
-}
-
-impl Diagnostic {
-    /// The line of `source` that it is about, with its number and a mark below the place; nothing when there is no such
-    /// line. Tabs are kept in front of the mark, so that it stands right however wide a terminal shows them.
-    pub fn excerpt(&self, source: &str) -> Option<String> {
-        let line = source.lines().nth(self.line.checked_sub(1)?)?;
-        let number = self.line.to_string();
-        let before = line.chars().take(self.column.saturating_sub(1));
-        let pad: String = before.map(|character| if character == '\t' { '\t' } else { ' ' }).collect();
-        Some(format!("  {number} | {line}\n  {} | {pad}^\n", " ".repeat(number.len())))
-    }
 }
 
 /// Which way a field goes.

@@ -215,6 +215,10 @@ fn every_shipped_mapping_parses() {
     for (name, mapping) in &MAPPINGS[..5] {
         assert_eq!(mapping.connector(), name, "a mapping file is called after its connector");
     }
+    let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/mapping.md");
+    let docs = std::fs::read_to_string(docs).expect("the documentation");
+    let example = docs.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    Mapping::parse(example, "docs/mapping.md").expect("the example is right");
 }
 
 proptest! {

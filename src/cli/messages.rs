@@ -7,7 +7,7 @@ use counterpart_core::mapping::Diagnostic;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::output::{Failure, Output, table};
+use super::output::{Failure, Output};
 use crate::config::{Config, load_templates};
 use crate::templates::{MessageError, Origin, Reader, Templates, fields};
 
@@ -52,9 +52,9 @@ pub(super) fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, Failur
     }
 }
 
-/// What is wrong with the operator's own texts, one line each.
-pub(super) fn problems(config: &Config) -> Vec<String> {
-    load_templates(config).err().unwrap_or_default().iter().map(line).collect()
+/// What is wrong with the operator's own texts.
+pub(super) fn problems(config: &Config) -> Vec<Diagnostic> {
+    load_templates(config).err().unwrap_or_default()
 }
 
 fn line(wrong: &Diagnostic) -> String {
@@ -74,7 +74,7 @@ fn templates(out: &Output, path: &Path) -> Result<Templates, Failure> {
 }
 
 fn list(out: &Output, templates: &Templates) -> Result<u8, Failure> {
-    let mut rows = table(&["template", "event", "languages", "own"]);
+    let mut rows = out.table(&["template", "event", "languages", "own"]);
     let mut document = Vec::new();
     for entry in templates.entries() {
         let of = |origin: Origin| -> Vec<&str> {

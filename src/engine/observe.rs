@@ -28,7 +28,9 @@ pub(super) fn observe_answer(wired: &Wired, mut record: RemoteRecord, known: &Re
     let mut fields = read.fields;
     let mut partial = false;
     for (name, slot) in &known.fields {
-        if !fields.contains_key(name) && !sent.contains_key(name) {
+        // An old value does not stand in for one that cannot be read any more.
+        let unreadable = || wired.mapping.is_unreadable(name, &record.body);
+        if !fields.contains_key(name) && !sent.contains_key(name) && !unreadable() {
             fields.insert(name.clone(), slot.clone());
             partial = true;
         }

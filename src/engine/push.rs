@@ -261,9 +261,10 @@ impl Engine {
     async fn look_for(&self, wired: &Wired, row: &OutboxRow) -> Result<Option<RemoteRecord>, ConnectorError> {
         let searchable = &wired.capabilities().find;
         let mut asked = false;
-        for key in
-            match_keys(&row.op.fields).into_iter().filter(|key| searchable.iter().any(|kind| kind == kind_of(key)))
-        {
+        // It is found by what it can hold, such as a number without its extension.
+        let held: Fields =
+            row.op.fields.iter().map(|(name, slot)| (name.clone(), wired.mapping.project(name, slot, None))).collect();
+        for key in match_keys(&held).into_iter().filter(|key| searchable.iter().any(|kind| kind == kind_of(key))) {
             asked = true;
             let mut found = wired.connection.find(Lane::Incremental, STREAM, &key).await?;
             if found.len() == 1 {

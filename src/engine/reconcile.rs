@@ -368,6 +368,17 @@ impl Engine {
             batch.out.conflicts.push(field_conflict(entity, conflict));
         }
         batch.out.closed_conflicts.extend(settled_fields(&batch.open, entity, &merged));
+        let mut invalid = BTreeSet::new();
+        for (&index, side) in sides.iter().zip(&merged.sides) {
+            for (field, why) in &side.invalid {
+                let conflict = invalid_conflict(entity, &person.records[index], field.as_str(), why);
+                invalid.insert(conflict.key.clone());
+                batch.out.conflicts.push(conflict);
+            }
+        }
+        let over =
+            |open: &&Conflict| open.kind == "invalid" && open.entity_id == Some(entity) && !invalid.contains(&open.key);
+        batch.out.closed_conflicts.extend(batch.open.iter().filter(over).map(|open| open.id));
         let created_at = if person.created_at == 0 { now } else { person.created_at };
         if person.created_at == 0 || merged.golden.is_some() {
             let golden = merged.golden.unwrap_or_else(|| person.golden.clone());
@@ -617,6 +628,19 @@ fn field_conflict(entity: i64, conflict: &merge::FieldConflict) -> NewConflict {
         field: Some(conflict.field.to_string()),
         detail: json!({ "candidates": conflict.candidates, "winner": conflict.winner, "rule": conflict.rule }),
         settled: conflict.winner.as_ref().map(|_| conflict.rule.clone()),
+    }
+}
+
+/// A value that is not one of its kind is left where it is; who keeps that system in order is told.
+fn invalid_conflict(entity: i64, record: &Record, field: &str, why: &str) -> NewConflict {
+    NewConflict {
+        kind: "invalid".to_owned(),
+        key: format!("invalid:{}/{}:{field}", record.connection, record.external_id),
+        entity_id: Some(entity),
+        record_ids: vec![record.id],
+        field: Some(field.to_owned()),
+        detail: json!({ "connection": record.connection, "external_id": record.external_id, "why": why }),
+        settled: None,
     }
 }
 

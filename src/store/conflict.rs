@@ -29,7 +29,7 @@ pub enum ConflictState {
 /// Something that one value or one link could not be decided about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewConflict {
-    /// `field`, `identity`, `possible`, `duplicate`, `refused`, `rewritten`, `unknown`, `deletion` or `moved`.
+    /// `field`, `identity`, `possible`, `duplicate`, `refused`, `rewritten`, `invalid`, `unknown`, `deletion` or `moved`.
     pub kind: String,
     /// Says the same thing only once while it is open, `<entity>:<field>` for instance.
     pub key: String,
@@ -239,8 +239,13 @@ impl Store {
         self.by_kind(self.waiting()).await
     }
 
+    /// What waits for a decision. A value that is not one of its kind is told in the list and needs none: it stays
+    /// where it is, and real data is full of them.
     fn waiting(&self) -> Select<Entity> {
-        Entity::find().filter(Column::Tenant.eq(self.tenant())).filter(Column::State.eq(ConflictState::Open))
+        Entity::find()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::State.eq(ConflictState::Open))
+            .filter(Column::Kind.ne("invalid"))
     }
 
     async fn by_kind(&self, found: Select<Entity>) -> Result<BTreeMap<String, u64>> {

@@ -11,7 +11,7 @@ pub fn country(raw: &str) -> Option<String> {
         let code = match &code {
             b"UK" => "GB",
             b"EL" => "GR",
-            other => COUNTRIES[COUNTRIES.binary_search_by(|(code, _)| code.as_bytes().cmp(other)).ok()?].0,
+            other => std::str::from_utf8(other).ok().filter(|code| is_code(code))?,
         };
         return Some(code.to_owned());
     }
@@ -25,8 +25,27 @@ pub fn country_name(code: &str) -> Option<&'static str> {
 
 /// Whether a text is the code of a country, in its one normal form.
 pub(super) fn is_code(text: &str) -> bool {
-    text.len() == 2 && country_name(text).is_some()
+    match text.as_bytes() {
+        [first @ b'A'..=b'Z', second @ b'A'..=b'Z'] => IS_CODE[place(*first, *second)],
+        _ => false,
+    }
 }
+
+const fn place(first: u8, second: u8) -> usize {
+    (first - b'A') as usize * 26 + (second - b'A') as usize
+}
+
+/// The codes once more, for asking about one without a search: it is asked for every country of every merge.
+static IS_CODE: [bool; 26 * 26] = {
+    let mut known = [false; 26 * 26];
+    let mut at = 0;
+    while at < COUNTRIES.len() {
+        let code = COUNTRIES[at].0.as_bytes();
+        known[place(code[0], code[1])] = true;
+        at += 1;
+    }
+    known
+};
 
 /// For finding a name: without upper case, and with `and` written out.
 fn folded(name: &str) -> String {
@@ -373,6 +392,7 @@ mod tests {
             assert_eq!(country(code).as_deref(), Some(*code));
             assert_eq!(country(&code.to_lowercase()).as_deref(), Some(*code));
             assert_eq!(country_name(code), Some(*name));
+            assert!(is_code(code), "{code}");
             assert_eq!(country(&name.to_uppercase()).as_deref(), Some(*code), "{name}");
         }
     }

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use rlibphonenumber::{NumberLengthType, PHONE_NUMBER_UTIL, PhoneNumber, PhoneNumberFormat, Region};
 
-/// What stands between a number and its extension, as in RFC 3966.
-const EXTENSION: &str = ";ext=";
+/// What stands between a number and its extension, as in RFC 3966: a semicolon, and this.
+const EXTENSION: &str = "ext=";
 /// Digits of an extension at most, as in libphonenumber.
 const LONGEST_EXTENSION: usize = 20;
 /// Equal digits at the end from which a number stands for no number: `+46700000000`.
@@ -32,7 +32,7 @@ fn read(raw: &str, region: Option<Region>) -> Result<String, String> {
         Ok(parsed) if PHONE_NUMBER_UTIL.is_possible_number(&parsed) => {
             let number = PHONE_NUMBER_UTIL.format(&parsed, PhoneNumberFormat::E164);
             Ok(match parsed.extension.as_deref().map(|extension| PHONE_NUMBER_UTIL.normalize_digits_only(extension)) {
-                Some(extension) if !extension.is_empty() => format!("{number}{EXTENSION}{extension}"),
+                Some(extension) if !extension.is_empty() => format!("{number};{EXTENSION}{extension}"),
                 _ => number.into_owned(),
             })
         }
@@ -42,9 +42,9 @@ fn read(raw: &str, region: Option<Region>) -> Result<String, String> {
 
 /// The number without its extension, and the extension.
 pub fn phone_parts(normal: &str) -> (&str, Option<&str>) {
-    match normal.split_once(EXTENSION) {
-        Some((number, extension)) => (number, Some(extension)),
-        None => (normal, None),
+    match normal.split_once(';').map(|(number, rest)| (number, rest.strip_prefix(EXTENSION))) {
+        Some((number, Some(extension))) => (number, Some(extension)),
+        _ => (normal, None),
     }
 }
 
