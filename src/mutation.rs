@@ -12,6 +12,12 @@ pub enum Mutation {
     PushForgetsTheBase,
     /// A merge does not look at what a record last agreed on.
     MergeForgetsTheBase,
+    /// A send of which nobody knows whether it arrived is made again at once.
+    UnknownIsSentAgain,
+    /// A send is stored when it is over, so that a crash forgets it.
+    SendsAreStoredAfterwards,
+    /// Received webhooks with one delivery id count as one.
+    HooksAreOneByDelivery,
 }
 
 #[cfg(feature = "mutants")]

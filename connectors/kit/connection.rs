@@ -121,6 +121,11 @@ impl Connection {
         &self.capabilities
     }
 
+    /// What it can do with a stream; none when the connector has no such stream.
+    pub fn capabilities_of(&self, stream: &str) -> Option<Capabilities> {
+        self.manifest().capabilities_of(stream, &self.settings)
+    }
+
     /// The vendor's limits, after settings.
     pub fn budgets(&self) -> &[BudgetFacts] {
         &self.budgets

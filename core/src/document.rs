@@ -173,6 +173,11 @@ impl Document {
         &self.connector
     }
 
+    /// Whether it says where `name` stands.
+    pub fn reads(&self, name: &str) -> bool {
+        self.lines.iter().any(|line| line.name.len() == 1 && line.name[0] == name)
+    }
+
     /// Reads a vendor's record as `T`, which is the type of its kind.
     pub fn read<T: DeserializeOwned + Default>(&self, id: &str, remote: &Value) -> T {
         serde_json::from_value(self.value(id, remote)).unwrap_or_default()

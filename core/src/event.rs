@@ -50,6 +50,21 @@ pub fn began(subject: &Subject) -> Option<i64> {
     }
 }
 
+/// Whether an event makes an earlier one of the same record old news: who was not told of that one is not told any more.
+pub fn overtakes(later: EventKind, earlier: EventKind) -> bool {
+    use EventKind::{
+        OrderCancelled, OrderCreated, OrderPaid, ShipmentCreated, ShipmentDelivered, ShipmentUpdated, TicketClosed,
+        TicketReopened,
+    };
+    matches!(
+        (later, earlier),
+        (ShipmentDelivered, ShipmentCreated | ShipmentUpdated)
+            | (OrderCancelled, OrderCreated | OrderPaid)
+            | (TicketReopened, TicketClosed)
+            | (TicketClosed, TicketReopened)
+    )
+}
+
 fn one(kind: EventKind, nth: impl Into<String>, at: Option<i64>) -> Happened {
     Happened { kind, nth: nth.into(), at }
 }

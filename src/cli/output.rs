@@ -332,6 +332,8 @@ impl From<EngineError> for Failure {
                 );
                 return Failure::failed(message, help);
             }
+            EngineError::Working { .. } => (1, "let that process go on, or end it first"),
+            EngineError::Templates { .. } => (2, "`counterpart check` shows the places"),
             EngineError::Mapping { .. } => (2, "`counterpart check` shows the places"),
             EngineError::Open(_) => (2, "correct that connection; `counterpart connectors` lists its settings"),
             EngineError::Vendor { .. } => (1, "`counterpart check --online` tells whether the connection works at all"),

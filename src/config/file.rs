@@ -28,6 +28,9 @@ pub struct File {
     /// The syncs.
     #[serde(default)]
     pub syncs: Vec<SyncFile>,
+    /// What is done in chats when something happens in a business system.
+    #[serde(default)]
+    pub flows: Vec<FlowFile>,
 }
 
 fn default_tenant() -> String {
@@ -195,4 +198,36 @@ impl Default for IdentityFile {
     fn default() -> IdentityFile {
         IdentityFile { external: true, email: true, phone: true, weak: true }
     }
+}
+
+/// `[[flows]]`: exactly one of `send`, `note`, `resolve` and `reopen`.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FlowFile {
+    /// Its name; made from the rest without it. It is part of what makes a message the same one: a flow that gets
+    /// another name may send again what the old one has sent.
+    pub name: Option<String>,
+    /// The event: `order.created`, `order.paid`, `shipment.created`, `ticket.closed`, …
+    pub on: String,
+    /// The connection in which it happens.
+    pub from: String,
+    /// The template of a message to the customer; `to` says where.
+    pub send: Option<String>,
+    /// The template of a note for agents; `to` says where.
+    pub note: Option<String>,
+    /// The connection whose conversation is closed.
+    pub resolve: Option<String>,
+    /// The connection whose conversation is opened again.
+    pub reopen: Option<String>,
+    /// The chat connection that a message or note goes to.
+    pub to: Option<String>,
+    /// A condition on the event: `order.total|float > 50`.
+    pub when: Option<String>,
+    /// Accept what else the vendor does, such as a survey when a conversation is resolved.
+    #[serde(default)]
+    pub accept_effects: bool,
+    /// When a message may reach the customer: `max_age`, `consent_required`, `quiet`, `cap`.
+    #[serde(default)]
+    #[schemars(with = "Map<String, Value>")]
+    pub gate: counterpart_core::gate::Policy,
 }

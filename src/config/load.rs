@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use counterpart_connectors::Manifest;
+use counterpart_connectors::{ActKind, Manifest};
+use counterpart_core::business::EventKind;
 use counterpart_core::field::FieldName;
 use counterpart_core::guard::Guards;
 use counterpart_core::identity::IdentityRules;
@@ -15,10 +16,11 @@ use figment::providers::{Env, Serialized};
 use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::file::{ConnectionFile, File, OnDeleteFile, PolicyFile, SyncFile, WriteCheckFile};
+use super::file::{ConnectionFile, File, FlowFile, OnDeleteFile, PolicyFile, SyncFile, WriteCheckFile};
 use super::secret::Reference;
-use super::{Config, ConnectionConfig, OnDelete, StoreConfig, SyncConfig, WriteCheck};
+use super::{Config, ConnectionConfig, FlowConfig, OnDelete, StoreConfig, SyncConfig, WriteCheck};
 use crate::schedule::Schedule;
+use crate::templates::Condition;
 
 /// Variables that override the file: `COUNTERPART__STORE__URL` for `store.url`.
 const PREFIX: &str = "COUNTERPART__";
@@ -172,6 +174,19 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
         }
         syncs.push(sync_config(&index, sync, &connections, problems));
     }
+    let facts = |connection: &ConnectionConfig| facts_of(&connection.connector, connectors_dir.as_deref());
+    let manifests: BTreeMap<String, Manifest> =
+        connections.iter().filter_map(|(name, connection)| Some((name.clone(), facts(connection)?))).collect();
+    let mut flows: Vec<FlowConfig> = Vec::new();
+    for (index, flow) in file.flows.into_iter().enumerate() {
+        let index = index.to_string();
+        let Some(flow) = flow_config(&index, flow, &connections, &manifests, problems) else { continue };
+        if flows.iter().any(|other| other.name == flow.name) {
+            let message = format!("two flows are called `{}`", flow.name);
+            problems.at(&["flows", &index], message, "give one of them another `name`");
+        }
+        flows.push(flow);
+    }
     let url = file.store.url;
     if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
         let help = "write `sqlite://counterpart.db` or `postgres://user@host/database`";
@@ -181,7 +196,8 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
     if mappings_dir.as_ref().is_some_and(|dir| !dir.is_dir()) {
         problems.at(&["mappings_dir"], "there is no such folder", "make it, or leave `mappings_dir` out");
     }
-    Some(Config { store: StoreConfig { url }, tenant: file.tenant, connections, syncs, connectors_dir, mappings_dir })
+    let store = StoreConfig { url };
+    Some(Config { store, tenant: file.tenant, connections, syncs, flows, connectors_dir, mappings_dir })
 }
 
 fn connection_config(
@@ -290,6 +306,19 @@ fn manifest(
     }
 }
 
+/// The facts of a connector that was found sound before.
+fn facts_of(connector: &str, connectors_dir: Option<&Path>) -> Option<Manifest> {
+    let own = connectors_dir.and_then(|dir| {
+        let places = [dir.join(connector).join("connector.toml"), dir.join(format!("{connector}.toml"))];
+        places.into_iter().find(|path| path.is_file())
+    });
+    let source = match own {
+        Some(path) => std::fs::read_to_string(path).ok()?,
+        None => counterpart_connectors::manifest_source(connector)?.to_owned(),
+    };
+    Manifest::parse(&source, connector).ok()
+}
+
 fn sync_config(
     index: &str,
     file: SyncFile,
@@ -347,6 +376,82 @@ fn sync_config(
         schedule: file.schedule,
         timezone: file.timezone,
     }
+}
+
+fn flow_config(
+    index: &str,
+    file: FlowFile,
+    connections: &BTreeMap<String, ConnectionConfig>,
+    manifests: &BTreeMap<String, Manifest>,
+    problems: &mut Problems<'_>,
+) -> Option<FlowConfig> {
+    let at = |key: &'static str| ["flows", index, key];
+    let Ok(on) = file.on.parse::<EventKind>() else {
+        let known: Vec<&str> = EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        problems.at(&at("on"), format!("there is no event `{}`", file.on), format!("known are {}", known.join(", ")));
+        return None;
+    };
+    let acts = [
+        (ActKind::Send, "send", &file.send, &file.to),
+        (ActKind::Note, "note", &file.note, &file.to),
+        (ActKind::Resolve, "resolve", &file.resolve, &file.resolve),
+        (ActKind::Reopen, "reopen", &file.reopen, &file.reopen),
+    ];
+    let mut chosen = acts.into_iter().filter(|(_, _, given, _)| given.is_some());
+    let (Some((act, key, Some(given), to)), None) = (chosen.next(), chosen.next()) else {
+        let help = "write exactly one of `send`, `note`, `resolve` and `reopen`";
+        problems.at(&["flows", index], "a flow does one thing", help);
+        return None;
+    };
+    let Some(to) = to else {
+        problems.at(&at(key), "it is not said where the message goes", "add `to = \"CONNECTION\"`, a chat system");
+        return None;
+    };
+    let known: Vec<&str> = connections.keys().map(String::as_str).collect();
+    let place = if matches!(act, ActKind::Send | ActKind::Note) { "to" } else { key };
+    for (key, name) in [("from", &file.from), (place, to)] {
+        if !connections.contains_key(name) {
+            let help = format!("the configuration has: {}", known.join(", "));
+            problems.at(&at(key), format!("there is no connection `{name}`"), help);
+        }
+    }
+    let topic = on.as_str().split('.').next().unwrap_or_default();
+    if let Some(manifest) = manifests.get(&file.from)
+        && manifest.stream(topic).is_none()
+    {
+        let message = format!("`{}` ({}) tells of no {topic}", file.from, manifest.name);
+        let streams: Vec<&str> = manifest.streams.keys().map(String::as_str).collect();
+        problems.at(&at("from"), message, format!("its streams are {}", streams.join(", ")));
+    }
+    if let Some(manifest) = manifests.get(to) {
+        match manifest.actions.get(&act) {
+            None => {
+                let message = format!("`{to}` ({}) has no way to {} in a conversation", manifest.name, act.word());
+                let can: Vec<&str> = manifest.actions.keys().map(|act| act.word()).collect();
+                let help = if can.is_empty() {
+                    "it is no chat system".to_owned()
+                } else {
+                    format!("it can {}", can.join(", "))
+                };
+                problems.at(&at(place), message, help);
+            }
+            Some(facts) if !facts.effects.is_empty() && !file.accept_effects => {
+                let message = format!("to {} at `{to}` also {}", act.word(), facts.effects.join("; "));
+                problems.at(&at(place), message, "write `accept_effects = true` if that is meant");
+            }
+            Some(_) => {}
+        }
+    }
+    let when = file.when.as_deref().and_then(|text| match Condition::parse(text, on.topic()) {
+        Ok(condition) => Some(condition),
+        Err(why) => {
+            problems.at(&at("when"), why, "write a condition on the event, such as `order.currency == \"EUR\"`");
+            None
+        }
+    });
+    let name = file.name.clone().unwrap_or_else(|| format!("{}/{}/{}/{}", file.from, file.on, act.word(), to));
+    let template = matches!(act, ActKind::Send | ActKind::Note).then(|| given.clone());
+    Some(FlowConfig { name, on, from: file.from.clone(), act, to: to.clone(), template, when, gate: file.gate })
 }
 
 fn policies(index: &str, file: &SyncFile, problems: &mut Problems<'_>) -> Policies {

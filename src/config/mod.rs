@@ -10,6 +10,9 @@ mod secret;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use counterpart_connectors::ActKind;
+use counterpart_core::Document;
+use counterpart_core::business::EventKind;
 use counterpart_core::guard::Guards;
 use counterpart_core::identity::IdentityRules;
 use counterpart_core::mapping::{Diagnostic, Mapping};
@@ -17,7 +20,7 @@ use counterpart_core::merge::Policies;
 use secrecy::SecretString;
 
 use crate::store::StoreOptions;
-use crate::templates::Templates;
+use crate::templates::{Condition, Templates};
 
 pub use load::{ConfigError, own_manifest, schema};
 
@@ -96,6 +99,27 @@ pub struct SyncConfig {
     pub timezone: Option<String>,
 }
 
+/// What a flow does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlowConfig {
+    /// Its name, part of every intent it leads to.
+    pub name: String,
+    /// The event it waits for.
+    pub on: EventKind,
+    /// The connection in which that happens.
+    pub from: String,
+    /// What it does there.
+    pub act: ActKind,
+    /// The chat connection in which it does it.
+    pub to: String,
+    /// The template of what it writes.
+    pub template: Option<String>,
+    /// A condition on the event.
+    pub when: Option<Condition>,
+    /// When a message may reach the customer.
+    pub gate: counterpart_core::gate::Policy,
+}
+
 /// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -107,6 +131,8 @@ pub struct Config {
     pub connections: BTreeMap<String, ConnectionConfig>,
     /// The syncs, in order.
     pub syncs: Vec<SyncConfig>,
+    /// The flows, in order.
+    pub flows: Vec<FlowConfig>,
     /// Folder with connectors of the operator's own, one subfolder each.
     pub connectors_dir: Option<PathBuf>,
     /// Folder with the operator's own mapping data; message texts are in its subfolder `messages`.
@@ -145,6 +171,33 @@ pub fn load_mapping(config: &Config, connection: &ConnectionConfig) -> Result<Ma
     let (source, file) = mapping_source(config, connection)?;
     Mapping::parse(&source, &file)
 }
+
+/// How a connection's business records are read; none where nothing says so.
+pub fn load_document(
+    config: &Config,
+    connection: &ConnectionConfig,
+    kind: &str,
+) -> Result<Option<Document>, Vec<Diagnostic>> {
+    let beside = config.connectors_dir.as_ref().map(|dir| dir.join(&connection.connector).join(format!("{kind}.toml")));
+    if let Some(path) = beside.filter(|path| path.exists()) {
+        let source = std::fs::read_to_string(&path).unwrap_or_default();
+        return Document::parse(&source, &path.display().to_string()).map(Some);
+    }
+    let shipped =
+        DOCUMENTS.iter().find(|(of, connector, _)| (*of, *connector) == (kind, connection.connector.as_str()));
+    let parsed =
+        shipped.map(|(kind, connector, source)| Document::parse(source, &format!("mappings/{kind}/{connector}.toml")));
+    parsed.transpose()
+}
+
+/// The shipped reading files: kind, connector, text.
+const DOCUMENTS: &[(&str, &str, &str)] = &[
+    ("order", "woocommerce", include_str!("../../mappings/order/woocommerce.toml")),
+    ("conversation", "chatway", include_str!("../../mappings/conversation/chatway.toml")),
+    ("conversation", "chatwoot", include_str!("../../mappings/conversation/chatwoot.toml")),
+    ("message", "chatway", include_str!("../../mappings/message/chatway.toml")),
+    ("message", "chatwoot", include_str!("../../mappings/message/chatwoot.toml")),
+];
 
 fn mapping_source(config: &Config, connection: &ConnectionConfig) -> Result<(String, String), Vec<Diagnostic>> {
     let beside = config.connectors_dir.as_ref().map(|dir| dir.join(&connection.connector).join("contact.toml"));

@@ -22,7 +22,7 @@ impl Engine {
         let holder = holder();
         let run = self.store.start_run("check", &[], "", self.clock.now()).await?;
         let ledger = Arc::new(Ledger::new(self.store.clone(), self.clock.clone(), budgets, run, holder.clone()));
-        let gate = Arc::new(self.gate(&ledger, &BTreeSet::new(), &holder, self.stop.clone()));
+        let gate = Arc::new(self.gate(&ledger, Vec::new(), &holder, self.stop.clone()));
         let mut results = Vec::new();
         for name in self.config.connections.keys() {
             let result = match self.wire(name, gate.clone()) {

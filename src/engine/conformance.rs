@@ -7,7 +7,7 @@ use std::sync::Arc;
 use counterpart_connectors::kit::conformance::{self, Report, Target};
 use tokio_util::sync::CancellationToken;
 
-use super::session::holder;
+use super::session::{holder, lease_name};
 use super::{Engine, EngineError, Verdict};
 use crate::budget::Ledger;
 use crate::config::ConnectionConfig;
@@ -38,9 +38,9 @@ impl Engine {
         let run = self.store.start_run("conformance", &about, "", started_at).await?;
         let ledger = Arc::new(Ledger::new(self.store.clone(), self.clock.clone(), budgets, run, holder.to_owned()));
         let mut target = Target::new(self.spec(name, config), self.transport.clone(), self.clock.clone());
-        target.gate = Arc::new(self.gate(&ledger, &active, holder, self.stop.clone()));
+        target.gate = Arc::new(self.gate(&ledger, vec![lease_name(name)], holder, self.stop.clone()));
         // Whoever asks to stop wants the contacts gone all the same.
-        target.cleanup = Some(Arc::new(self.gate(&ledger, &active, holder, CancellationToken::new())));
+        target.cleanup = Some(Arc::new(self.gate(&ledger, vec![lease_name(name)], holder, CancellationToken::new())));
         if config.read_only {
             target.samples = None;
         }

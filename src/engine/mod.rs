@@ -8,6 +8,9 @@ mod check;
 mod conformance;
 mod decide;
 mod deletion;
+mod deliver;
+mod happen;
+mod intake;
 mod observe;
 mod progress;
 mod pull;
@@ -17,13 +20,15 @@ mod report;
 mod revert;
 mod run;
 mod session;
+mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use counterpart_connectors::{Clock, ConnectorError, Lane, Millis, OpenError, Transport};
+use counterpart_core::Document;
 use counterpart_core::identity::IdentityRules;
-use counterpart_core::mapping::Mapping;
+use counterpart_core::mapping::{Diagnostic, Mapping};
 use tokio_util::sync::CancellationToken;
 
 pub use decide::Decision;
@@ -32,11 +37,13 @@ pub use report::{
     Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,
     Verdict,
 };
+pub use worker::{Pass, Worker};
 
 use crate::config::Config;
 use crate::store::{Store, StoreError};
-use session::Wired;
+use crate::templates::Templates;
 pub use session::worker;
+use session::{Source, Wired};
 
 /// Whether the connections of a run are worked on side by side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +64,9 @@ pub struct Engine {
     progress: Arc<dyn Progress>,
     stop: CancellationToken,
     mappings: BTreeMap<String, Arc<Mapping>>,
+    /// How business records are read, by connection and stream.
+    documents: BTreeMap<(String, String), Arc<Document>>,
+    templates: Arc<Templates>,
     pace: Pace,
 }
 
@@ -87,11 +97,25 @@ pub enum EngineError {
         /// When its lease ends if it shows no sign of life.
         until: Millis,
     },
+    /// Another process does what the flows ask for.
+    #[error("messages are being sent by another process ({holder}); it does what this one would")]
+    Working {
+        /// Host, process and number of the other.
+        holder: String,
+        /// When its lease ends if it shows no sign of life.
+        until: Millis,
+    },
     /// A mapping file with mistakes.
     #[error("mapping of connection `{connection}`: {}", problems.join("; "))]
     Mapping {
         /// The connection.
         connection: String,
+        /// One line for each mistake, with file, line and column.
+        problems: Vec<String>,
+    },
+    /// Message texts with mistakes.
+    #[error("message texts: {}", problems.join("; "))]
+    Templates {
         /// One line for each mistake, with file, line and column.
         problems: Vec<String>,
     },
@@ -133,6 +157,42 @@ pub enum EngineError {
     Write(#[from] std::io::Error),
 }
 
+fn lines(problems: &[Diagnostic]) -> Vec<String> {
+    let line = |p: &Diagnostic| format!("{}:{}:{}: {}", p.file, p.line, p.column, p.message);
+    problems.iter().map(line).collect()
+}
+
+/// The reading files that the flows need.
+fn documents(config: &Config) -> Result<BTreeMap<(String, String), Arc<Document>>, EngineError> {
+    let mut found = BTreeMap::new();
+    for (name, stream) in flow_streams(config) {
+        let Some(connection) = config.connections.get(&name) else { continue };
+        let document = crate::config::load_document(config, connection, &stream)
+            .map_err(|problems| EngineError::Mapping { connection: name.clone(), problems: lines(&problems) })?;
+        let document = document.ok_or_else(|| EngineError::Mapping {
+            connection: name.clone(),
+            problems: vec![format!(
+                "connector `{}` has no reading file for {stream}; write {stream}.toml beside its connector.toml",
+                connection.connector
+            )],
+        })?;
+        found.insert((name, stream), Arc::new(document));
+    }
+    Ok(found)
+}
+
+/// The streams that the flows live on: what happens at one end, conversations and their messages at the other.
+fn flow_streams(config: &Config) -> BTreeSet<(String, String)> {
+    let mut streams = BTreeSet::new();
+    for flow in &config.flows {
+        let topic = flow.on.as_str().split('.').next().unwrap_or_default();
+        streams.insert((flow.from.clone(), topic.to_owned()));
+        streams.insert((flow.to.clone(), "conversation".to_owned()));
+        streams.insert((flow.to.clone(), "message".to_owned()));
+    }
+    streams
+}
+
 impl Engine {
     /// Loads the mappings of all configured connections and gets ready; opens nothing yet.
     pub fn new(
@@ -145,19 +205,25 @@ impl Engine {
     ) -> Result<Engine, EngineError> {
         let mut mappings = BTreeMap::new();
         for (name, connection) in &config.connections {
-            let mapping =
-                crate::config::load_mapping(&config, connection).map_err(|problems| EngineError::Mapping {
-                    connection: name.clone(),
-                    problems: problems
-                        .iter()
-                        .map(|problem| {
-                            format!("{}:{}:{}: {}", problem.file, problem.line, problem.column, problem.message)
-                        })
-                        .collect(),
-                })?;
+            let mapping = crate::config::load_mapping(&config, connection)
+                .map_err(|problems| EngineError::Mapping { connection: name.clone(), problems: lines(&problems) })?;
             mappings.insert(name.clone(), Arc::new(mapping));
         }
-        Ok(Engine { config, store, clock, transport, progress, stop, mappings, pace: Pace::default() })
+        let documents = documents(&config)?;
+        let templates = crate::config::load_templates(&config)
+            .map_err(|problems| EngineError::Templates { problems: lines(&problems) })?;
+        Ok(Engine {
+            config,
+            store,
+            clock,
+            transport,
+            progress,
+            stop,
+            mappings,
+            documents,
+            templates: Arc::new(templates),
+            pace: Pace::default(),
+        })
     }
 
     /// The same engine, working on its connections as `pace` says.
@@ -192,8 +258,8 @@ impl Engine {
         crate::budget::forecast(wired.connection.budgets(), calls, lane)
     }
 
-    fn pull_eta(&self, wired: &Wired, rows: u64) -> i64 {
-        let page = u64::from(wired.capabilities().page_size.max(1));
-        self.eta(wired, rows.div_ceil(page), Lane::Backfill)
+    fn pull_eta(&self, source: &Source, rows: u64) -> i64 {
+        let page = u64::from(source.capabilities.page_size.max(1));
+        self.eta(&source.wired, rows.div_ceil(page), Lane::Backfill)
     }
 }

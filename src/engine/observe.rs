@@ -1,7 +1,7 @@
 //! From a vendor's record to what the store keeps of it.
 
 use counterpart_connectors::RemoteRecord;
-use counterpart_core::Fields;
+use counterpart_core::{Document, Fields};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -39,6 +39,21 @@ pub(super) fn observe_answer(wired: &Wired, mut record: RemoteRecord, known: &Re
         complete(&mut record.body, &known.remote);
     }
     keep(record, fields, read.problems.len() as u64)
+}
+
+/// The same for a business record.
+pub(super) fn observe_document(document: &Document, record: RemoteRecord) -> Observed {
+    let text = document.value(&record.id, &record.body).to_string();
+    let row = Incoming {
+        external_id: record.id,
+        remote: serde_json::to_string(&record.body).expect("a JSON value is JSON"),
+        fingerprint: fingerprint(&text, record.deleted),
+        fields: text,
+        remote_updated_at: record.updated_at,
+        version: record.version,
+        deleted: record.deleted,
+    };
+    Observed { row, fields: Fields::new(), problems: 0 }
 }
 
 fn keep(record: RemoteRecord, fields: Fields, problems: u64) -> Observed {

@@ -11,10 +11,9 @@ use counterpart_connectors::{Clock, ConnectorError, ErrorKind, Lane, Millis, Pul
 use futures_util::future::join;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::observe::observe;
 use super::progress::Event;
 use super::report::StreamReport;
-use super::session::{STREAM, Wired};
+use super::session::{STREAM, Source, Wired};
 use super::{Engine, EngineError};
 use crate::store::{Incoming, PageOutcome, Scan, StreamState};
 
@@ -69,11 +68,14 @@ enum Ended {
 }
 
 impl Engine {
-    /// Reads one connection's contacts as far as is due.
-    pub(super) async fn pull(&self, wired: &Arc<Wired>) -> Result<StreamReport, EngineError> {
-        let mut report =
-            StreamReport { connection: wired.name.clone(), stream: STREAM.to_owned(), ..StreamReport::default() };
-        match self.pull_due(wired, &mut report).await {
+    /// Reads one stream as far as is due.
+    pub(super) async fn pull(&self, source: &Source) -> Result<StreamReport, EngineError> {
+        let mut report = StreamReport {
+            connection: source.wired.name.clone(),
+            stream: source.stream.clone(),
+            ..StreamReport::default()
+        };
+        match self.pull_due(source, &mut report).await {
             Ok(()) => report.ended = report.complete || report.why.as_deref() != Some(STOPPED),
             Err(EngineError::Vendor { error, .. }) if error.kind == ErrorKind::Stopped => {
                 report.complete = false;
@@ -82,16 +84,16 @@ impl Engine {
             Err(EngineError::Vendor { error, .. }) => {
                 report.complete = false;
                 report.why = Some(error.message.clone());
-                self.note(&format!("{}: {}", wired.name, error.message));
+                self.note(&format!("{}: {}", source.wired.name, error.message));
             }
             Err(other) => return Err(other),
         }
         Ok(report)
     }
 
-    async fn pull_due(&self, wired: &Arc<Wired>, report: &mut StreamReport) -> Result<(), EngineError> {
-        let mut state = self.store.stream_state(&wired.name, STREAM).await?;
-        let capabilities = wired.capabilities();
+    async fn pull_due(&self, source: &Source, report: &mut StreamReport) -> Result<(), EngineError> {
+        let mut state = self.store.stream_state(&source.wired.name, &source.stream).await?;
+        let capabilities = &source.capabilities;
         let interrupted = match state.open_scan {
             Some(id) => self.store.scan(id).await?.filter(|scan| scan.mode == FULL),
             None => None,
@@ -106,19 +108,19 @@ impl Engine {
         };
         if full_due || interrupted.is_some() {
             let lane = if last_full.is_none() { Lane::Backfill } else { Lane::Audit };
-            return self.full_scan(wired, lane, &mut state, interrupted, report).await;
+            return self.full_scan(source, lane, &mut state, interrupted, report).await;
         }
         if capabilities.since {
-            return self.since_scan(wired, &mut state, report).await;
+            return self.since_scan(source, &mut state, report).await;
         }
-        let Some(pages) = wired.config.deep_pages else {
-            return self.full_scan(wired, Lane::Audit, &mut state, None, report).await;
+        let Some(pages) = source.wired.config.deep_pages else {
+            return self.full_scan(source, Lane::Audit, &mut state, None, report).await;
         };
         if capabilities.head {
-            self.head_scan(wired, &mut state, report).await?;
+            self.head_scan(source, &mut state, report).await?;
         }
         if pages > 0 {
-            self.deep_scan(wired, pages, &mut state, report).await?;
+            self.deep_scan(source, pages, &mut state, report).await?;
         }
         Ok(())
     }
@@ -126,7 +128,7 @@ impl Engine {
     /// Walks the whole stream, again when pages moved meanwhile, and sweeps for missing records when it was whole.
     async fn full_scan(
         &self,
-        wired: &Arc<Wired>,
+        source: &Source,
         lane: Lane,
         state: &mut StreamState,
         interrupted: Option<Scan>,
@@ -134,19 +136,19 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let mut scan = match interrupted {
             Some(scan) => scan,
-            None => self.store.begin_scan(&wired.name, STREAM, FULL, self.clock.now()).await?,
+            None => self.store.begin_scan(&source.wired.name, &source.stream, FULL, self.clock.now()).await?,
         };
         state.open_scan = Some(scan.id);
         let verdict = loop {
             let before = scan.distinct;
-            let (walk, ended) = self.walk(wired, lane, PullMode::Full, &mut scan, state, None, report).await?;
+            let (walk, ended) = self.walk(source, lane, PullMode::Full, &mut scan, state, None, report).await?;
             if !matches!(ended, Ended::AtEnd) {
                 report.complete = false;
                 report.why = Some(STOPPED.to_owned());
                 return Ok(());
             }
             scan.passes += 1;
-            match certify(wired, &scan, &walk, before) {
+            match certify(source, &scan, &walk, before) {
                 Coverage::Whole => break Ok(()),
                 Coverage::Cut(why) => break Err(why),
                 Coverage::Doubtful(why) if scan.passes >= MAX_PASSES => break Err(why),
@@ -168,11 +170,13 @@ impl Engine {
         state.last_pull_at = scan.finished_at;
         report.complete = scan.complete;
         report.why = scan.why.clone();
-        self.judge_silence(wired, &scan, state, report).await?;
-        self.store.save_stream_state(&wired.name, STREAM, state).await?;
+        self.judge_silence(source, &scan, state, report).await?;
+        self.store.save_stream_state(&source.wired.name, &source.stream, state).await?;
         if report.complete {
             self.store.sweep_missing(scan.id, self.clock.now()).await?;
-            self.settle_unknown(wired, scan.started_at).await?;
+            if source.stream == STREAM {
+                self.settle_unknown(&source.wired, scan.started_at).await?;
+            }
         }
         Ok(())
     }
@@ -180,7 +184,7 @@ impl Engine {
     /// A stream that shows nothing where there used to be plenty is not a success, whatever its pages say.
     async fn judge_silence(
         &self,
-        wired: &Wired,
+        source: &Source,
         scan: &Scan,
         state: &mut StreamState,
         report: &mut StreamReport,
@@ -191,7 +195,7 @@ impl Engine {
             report.why = Some(format!("silent: no rows where {usual} are usual"));
             self.note(&format!(
                 "{}: the stream is silent, {usual} rows are usual; nothing is taken as deleted",
-                wired.name
+                source.wired.name
             ));
         } else {
             state.typical_rows = Some(scan.distinct);
@@ -201,16 +205,16 @@ impl Engine {
 
     async fn since_scan(
         &self,
-        wired: &Arc<Wired>,
+        source: &Source,
         state: &mut StreamState,
         report: &mut StreamReport,
     ) -> Result<(), EngineError> {
         let from = state.watermark.unwrap_or(0).saturating_sub(OVERLAP_MS).max(0);
-        let mut scan = self.store.begin_scan(&wired.name, STREAM, SINCE, self.clock.now()).await?;
+        let mut scan = self.store.begin_scan(&source.wired.name, &source.stream, SINCE, self.clock.now()).await?;
         let (walk, ended) = loop {
             let (pages, changed) = (scan.pages, report.changed);
             let (walk, ended) =
-                self.walk(wired, Lane::Incremental, PullMode::Since(from), &mut scan, state, None, report).await?;
+                self.walk(source, Lane::Incremental, PullMode::Since(from), &mut scan, state, None, report).await?;
             scan.passes += 1;
             // A row that changes again while one reads moves to the end, and its neighbour may slip between two pages: the
             // walk is made again until it brings nothing new.
@@ -220,42 +224,43 @@ impl Engine {
                 break (walk, ended);
             }
         };
-        self.close_partial(wired, scan, &walk, &ended, state, report).await
+        self.close_partial(source, scan, &walk, &ended, state, report).await
     }
 
     async fn head_scan(
         &self,
-        wired: &Arc<Wired>,
+        source: &Source,
         state: &mut StreamState,
         report: &mut StreamReport,
     ) -> Result<(), EngineError> {
-        let mut scan = self.store.begin_scan(&wired.name, STREAM, HEAD, self.clock.now()).await?;
-        let (walk, ended) = self.walk(wired, Lane::Incremental, PullMode::Head, &mut scan, state, None, report).await?;
-        self.close_partial(wired, scan, &walk, &ended, state, report).await
+        let mut scan = self.store.begin_scan(&source.wired.name, &source.stream, HEAD, self.clock.now()).await?;
+        let (walk, ended) =
+            self.walk(source, Lane::Incremental, PullMode::Head, &mut scan, state, None, report).await?;
+        self.close_partial(source, scan, &walk, &ended, state, report).await
     }
 
     /// Reads on for some pages from where the last deep scan stopped, and starts over at the end.
     async fn deep_scan(
         &self,
-        wired: &Arc<Wired>,
+        source: &Source,
         pages: u64,
         state: &mut StreamState,
         report: &mut StreamReport,
     ) -> Result<(), EngineError> {
-        let mut scan = self.store.begin_scan(&wired.name, STREAM, DEEP, self.clock.now()).await?;
+        let mut scan = self.store.begin_scan(&source.wired.name, &source.stream, DEEP, self.clock.now()).await?;
         scan.cursor = state.deep_cursor.clone();
         let (walk, ended) =
-            self.walk(wired, Lane::Audit, PullMode::Full, &mut scan, state, Some(pages), report).await?;
+            self.walk(source, Lane::Audit, PullMode::Full, &mut scan, state, Some(pages), report).await?;
         state.deep_cursor = match ended {
             Ended::AtEnd => None,
             _ => scan.cursor.clone(),
         };
-        self.close_partial(wired, scan, &walk, &ended, state, report).await
+        self.close_partial(source, scan, &walk, &ended, state, report).await
     }
 
     async fn close_partial(
         &self,
-        wired: &Wired,
+        source: &Source,
         mut scan: Scan,
         walk: &Walk,
         ended: &Ended,
@@ -267,7 +272,7 @@ impl Engine {
         self.store.finish_scan(&scan).await?;
         state.open_scan = None;
         state.last_pull_at = scan.finished_at;
-        self.store.save_stream_state(&wired.name, STREAM, state).await?;
+        self.store.save_stream_state(&source.wired.name, &source.stream, state).await?;
         report.complete = !walk.capped && !matches!(ended, Ended::Stopped);
         if walk.capped {
             report.why = Some("the vendor's cap was reached; more rows exist".to_owned());
@@ -283,7 +288,7 @@ impl Engine {
     #[expect(clippy::too_many_arguments, reason = "one walk, described by what it reads and what it reports to")]
     async fn walk(
         &self,
-        wired: &Arc<Wired>,
+        source: &Source,
         lane: Lane,
         mode: PullMode,
         scan: &mut Scan,
@@ -293,7 +298,7 @@ impl Engine {
     ) -> Result<(Walk, Ended), EngineError> {
         let mut walk = Walk { capped: false, steady: true };
         let mut pages = 0;
-        let mut page = self.page(wired, lane, mode, scan.cursor.clone()).await?;
+        let mut page = self.page(source, lane, mode, scan.cursor.clone()).await?;
         loop {
             pages += 1;
             walk.capped |= page.capped;
@@ -309,9 +314,9 @@ impl Engine {
                 && page_limit.is_none_or(|limit| pages < limit)
                 && !self.stop.is_cancelled();
             let now = self.clock.now();
-            let store = self.store.observe_page(&wired.name, STREAM, &rows, scan, state, now);
+            let store = self.store.observe_page(&source.wired.name, &source.stream, &rows, scan, state, now);
             let (outcome, ahead) = if look_ahead {
-                let fetch = read_page(wired.clone(), self.clock.clone(), lane, mode, next.clone());
+                let fetch = read_page(source.clone(), self.clock.clone(), lane, mode, next.clone());
                 let (outcome, ahead) = if rows.len() > ASIDE {
                     let fetch = AbortOnDropHandle::new(tokio::spawn(fetch));
                     let outcome = store.await;
@@ -320,12 +325,12 @@ impl Engine {
                 } else {
                     join(store, fetch).await
                 };
-                (outcome?, Some(ahead.map_err(|error| self.vendor(wired, error))))
+                (outcome?, Some(ahead.map_err(|error| self.vendor(&source.wired, error))))
             } else {
                 (store.await?, None)
             };
             let all_known = outcome.new == 0 && outcome.changed == 0;
-            self.tally(wired, &outcome, rows.len() as u64, scan, report);
+            self.tally(source, &outcome, rows.len() as u64, scan, report);
             page = match (ahead, next) {
                 (Some(ahead), _) => ahead?,
                 (None, None) => return Ok((walk, Ended::AtEnd)),
@@ -334,33 +339,33 @@ impl Engine {
                 (None, Some(_)) if page_limit.is_some_and(|limit| pages >= limit) => {
                     return Ok((walk, Ended::PageLimit));
                 }
-                (None, next) => self.page(wired, lane, mode, next).await?,
+                (None, next) => self.page(source, lane, mode, next).await?,
             };
         }
     }
 
-    fn tally(&self, wired: &Wired, outcome: &PageOutcome, rows: u64, scan: &Scan, report: &mut StreamReport) {
+    fn tally(&self, source: &Source, outcome: &PageOutcome, rows: u64, scan: &Scan, report: &mut StreamReport) {
         report.pulled += rows;
         report.changed += outcome.new + outcome.changed;
         let total = scan.total.and_then(|total| u64::try_from(total).ok());
         self.progress.event(Event::Pulling {
-            connection: &wired.name,
-            stream: STREAM,
+            connection: &source.wired.name,
+            stream: &source.stream,
             done: report.pulled,
             total,
-            eta_ms: total.map(|total| self.pull_eta(wired, total.saturating_sub(report.pulled))),
+            eta_ms: total.map(|total| self.pull_eta(source, total.saturating_sub(report.pulled))),
         });
     }
 
     async fn page(
         &self,
-        wired: &Arc<Wired>,
+        source: &Source,
         lane: Lane,
         mode: PullMode,
         cursor: Option<String>,
     ) -> Result<Sheet, EngineError> {
-        let page = read_page(wired.clone(), self.clock.clone(), lane, mode, cursor);
-        page.await.map_err(|error| self.vendor(wired, error))
+        let page = read_page(source.clone(), self.clock.clone(), lane, mode, cursor);
+        page.await.map_err(|error| self.vendor(&source.wired, error))
     }
 
     pub(super) fn vendor(&self, wired: &Wired, error: ConnectorError) -> EngineError {
@@ -370,15 +375,16 @@ impl Engine {
 
 /// Fetches one page and reads it through the mapping.
 async fn read_page(
-    wired: Arc<Wired>,
+    source: Source,
     clock: Arc<dyn Clock>,
     lane: Lane,
     mode: PullMode,
     cursor: Option<String>,
 ) -> Result<Sheet, ConnectorError> {
-    let page = wired
+    let page = source
+        .wired
         .connection
-        .pull(lane, PullRequest { stream: STREAM, mode, cursor: cursor.as_deref(), parent: None })
+        .pull(lane, PullRequest { stream: &source.stream, mode, cursor: cursor.as_deref(), parent: None })
         .await?;
     let mut sheet = Sheet {
         newest: page.records.iter().filter_map(|record| record.updated_at).max(),
@@ -390,7 +396,7 @@ async fn read_page(
         ..Sheet::default()
     };
     for record in page.records {
-        let observed = observe(&wired, record);
+        let observed = source.observe(record);
         sheet.problems += observed.problems;
         sheet.rows.push(observed.row);
     }
@@ -407,7 +413,7 @@ enum Coverage {
     Cut(String),
 }
 
-fn certify(wired: &Wired, scan: &Scan, walk: &Walk, distinct_before: i64) -> Coverage {
+fn certify(source: &Source, scan: &Scan, walk: &Walk, distinct_before: i64) -> Coverage {
     if walk.capped {
         return Coverage::Cut("the vendor's cap was reached; more rows exist".to_owned());
     }
@@ -419,7 +425,7 @@ fn certify(wired: &Wired, scan: &Scan, walk: &Walk, distinct_before: i64) -> Cov
             let why = format!("{total} rows announced, {} seen", scan.distinct);
             if walks_agree { Coverage::Cut(why) } else { Coverage::Doubtful(why) }
         }
-        None if wired.capabilities().stable_pages || walks_agree => Coverage::Whole,
+        None if source.capabilities.stable_pages || walks_agree => Coverage::Whole,
         None => Coverage::Doubtful("no total to compare with, and rows may move between pages".to_owned()),
     }
 }

@@ -14,7 +14,7 @@ use super::report::{
     Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,
     Verdict,
 };
-use super::session::{STREAM, Session, Wired};
+use super::session::{STREAM, Session, Source, Wired};
 use super::{Engine, EngineError, Pace};
 use crate::store::{OpCount, OpState};
 
@@ -149,12 +149,13 @@ impl Engine {
     async fn read_all(&self, session: &Session) -> Result<Progressed, EngineError> {
         self.recover(session).await?;
         let mut progressed = Progressed::default();
+        let sources: Vec<Source> = session.wired.values().map(Source::contacts).collect();
         let results = match self.pace {
-            Pace::SideBySide => join_all(session.wired.values().map(|wired| self.pull(wired))).await,
+            Pace::SideBySide => join_all(sources.iter().map(|source| self.pull(source))).await,
             Pace::OneByOne => {
                 let mut results = Vec::new();
-                for wired in session.wired.values() {
-                    results.push(self.pull(wired).await);
+                for source in &sources {
+                    results.push(self.pull(source).await);
                 }
                 results
             }

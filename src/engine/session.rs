@@ -4,17 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use counterpart_connectors::{Call, Capabilities, Connection, ConnectionSpec, Gate, GateError, Millis, RateSignal};
+use counterpart_connectors::{
+    Call, Capabilities, Connection, ConnectionSpec, Gate, GateError, Millis, RateSignal, RemoteRecord,
+};
+use counterpart_core::Document;
 use counterpart_core::mapping::Mapping;
 use tokio_util::sync::CancellationToken;
 
+use super::observe::{Observed, observe, observe_document};
 use super::{Engine, EngineError};
 use crate::budget::{AccountBudget, Ledger};
 use crate::config::{ConnectionConfig, SyncConfig};
 use crate::store::{Store, StoreError};
 
 /// How long a lease lasts without a sign of life; longer than any wait for the budget that is not given up.
-const LEASE_MS: i64 = 15 * 60_000;
+pub(super) const LEASE_MS: i64 = 15 * 60_000;
 
 /// The one stream that contacts are read from.
 pub(super) const STREAM: &str = "contact";
@@ -34,6 +38,31 @@ impl Wired {
 
     pub fn region(&self) -> Option<&str> {
         self.config.region.as_deref()
+    }
+}
+
+/// One stream of one connection, and how its records are read.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub wired: Arc<Wired>,
+    pub stream: String,
+    pub capabilities: Capabilities,
+    /// How business records are read; contacts have the connection's mapping.
+    pub document: Option<Arc<Document>>,
+}
+
+impl Source {
+    /// The connection's contacts.
+    pub fn contacts(wired: &Arc<Wired>) -> Source {
+        let capabilities = wired.capabilities().clone();
+        Source { wired: wired.clone(), stream: STREAM.to_owned(), capabilities, document: None }
+    }
+
+    pub fn observe(&self, record: RemoteRecord) -> Observed {
+        match &self.document {
+            Some(document) => observe_document(document, record),
+            None => observe(&self.wired, record),
+        }
     }
 }
 
@@ -113,7 +142,7 @@ impl Gate for LeasedGate {
     }
 }
 
-fn lease_name(connection: &str) -> String {
+pub(super) fn lease_name(connection: &str) -> String {
     format!("connection:{connection}")
 }
 
@@ -169,19 +198,26 @@ impl Engine {
     }
 
     pub(super) async fn take_lease(&self, connection: &str, holder: &str) -> Result<(), EngineError> {
-        let lease = lease_name(connection);
-        let now = self.clock.now();
-        if self.store.lease(&lease, holder, now, LEASE_MS).await?.is_some() {
-            return Ok(());
+        match self.take(&lease_name(connection), holder).await? {
+            None => Ok(()),
+            Some((holder, until)) => Err(EngineError::Busy { connection: connection.to_owned(), holder, until }),
         }
-        let (other, until) = self.store.lease_holder(&lease).await?.unwrap_or_default();
+    }
+
+    /// Takes a lease, from a process that is surely dead at once; else says who has it, and until when.
+    pub(super) async fn take(&self, lease: &str, holder: &str) -> Result<Option<(String, Millis)>, EngineError> {
+        let now = self.clock.now();
+        if self.store.lease(lease, holder, now, LEASE_MS).await?.is_some() {
+            return Ok(None);
+        }
+        let (other, until) = self.store.lease_holder(lease).await?.unwrap_or_default();
         if surely_dead(&other, holder) {
-            self.store.release_lease(&lease, &other).await?;
-            if self.store.lease(&lease, holder, now, LEASE_MS).await?.is_some() {
-                return Ok(());
+            self.store.release_lease(lease, &other).await?;
+            if self.store.lease(lease, holder, now, LEASE_MS).await?.is_some() {
+                return Ok(None);
             }
         }
-        Err(EngineError::Busy { connection: connection.to_owned(), holder: other, until })
+        Ok(Some((other, until)))
     }
 
     async fn open(
@@ -198,7 +234,8 @@ impl Engine {
         let budgets = self.budgets(&active)?;
         let ledger = Arc::new(Ledger::new(self.store.clone(), self.clock.clone(), budgets, run, holder.to_owned()));
         let mut wired = BTreeMap::new();
-        let gate = Arc::new(self.gate(&ledger, &active, holder, self.stop.clone()));
+        let leases = active.iter().map(|name| lease_name(name)).collect();
+        let gate = Arc::new(self.gate(&ledger, leases, holder, self.stop.clone()));
         for name in &active {
             wired.insert(name.clone(), Arc::new(self.wire(name, gate.clone())?));
         }
@@ -215,18 +252,18 @@ impl Engine {
         })
     }
 
-    /// A gate for the holder of the leases of `active`.
+    /// A gate for the holder of these leases.
     pub(super) fn gate(
         &self,
         ledger: &Arc<Ledger>,
-        active: &BTreeSet<String>,
+        leases: Vec<String>,
         holder: &str,
         stop: CancellationToken,
     ) -> LeasedGate {
         LeasedGate {
             ledger: ledger.clone(),
             store: self.store.clone(),
-            leases: active.iter().map(|name| lease_name(name)).collect(),
+            leases,
             holder: holder.to_owned(),
             clock: self.clock.clone(),
             renewed_at: std::sync::atomic::AtomicI64::new(self.clock.now()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use counterpart_core::business::EventKind;
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use serde_json::Value;
 
@@ -211,14 +211,7 @@ impl Store {
             live: Set(event.live),
             subject: Set(to_text(&event.subject)),
         };
-        let known = [
-            Column::Tenant,
-            Column::Connection,
-            Column::Stream,
-            Column::ExternalId,
-            Column::Kind,
-            Column::Nth,
-        ];
+        let known = [Column::Tenant, Column::Connection, Column::Stream, Column::ExternalId, Column::Kind, Column::Nth];
         let inserted = Entity::insert(row)
             .on_conflict(OnConflict::columns(known).do_nothing().to_owned())
             .exec_without_returning(tx)

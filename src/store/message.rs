@@ -328,7 +328,7 @@ impl TryFrom<Model> for Message {
         let action = acts.into_iter().find(|act| act.word() == row.action).ok_or_else(|| StoreError::Corrupt {
             what: "message",
             id: id.clone(),
-            why: format!("there is no act `{}`", row.action).into(),
+            why: format!("there is no act `{}`", row.action),
         })?;
         Ok(Message {
             party: from_text("message", &id, &row.party)?,

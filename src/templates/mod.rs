@@ -5,6 +5,7 @@
 //! the direction of text around, or be read as part of the template.
 
 mod check;
+mod condition;
 pub mod fields;
 mod file;
 mod locale;
@@ -19,6 +20,7 @@ use counterpart_core::business::{EventKind, Party, Subject, Topic};
 use counterpart_core::mapping::Diagnostic;
 use icu_locale_core::LanguageIdentifier;
 
+pub use condition::Condition;
 use file::File;
 use locale::{Formats, tag};
 use render::Prepared;

@@ -43,6 +43,7 @@ pub async fn night(systems: &[(&str, Vendor)], people: usize, pairs: &[&[&str]])
         syncs: pairs.iter().enumerate().map(|(index, between)| sync(index, between)).collect(),
         connectors_dir: None,
         mappings_dir: None,
+        flows: Vec::new(),
     };
     let store = Store::open(&StoreOptions { url: config.store.url.clone(), tenant: "default".to_owned() })
         .await

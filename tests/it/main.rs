@@ -7,6 +7,7 @@ mod acceptance;
 mod budget;
 mod budget_world;
 mod cli;
+mod flows;
 mod kill;
 #[cfg(feature = "mutants")]
 mod mutants;

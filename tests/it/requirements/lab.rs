@@ -68,6 +68,7 @@ impl Lab {
             }],
             connectors_dir: None,
             mappings_dir: None,
+            flows: Vec::new(),
         };
         let options = StoreOptions { url: config.store.url.clone(), tenant: config.tenant.clone() };
         let store = Store::open(&options).await.expect("an embedded store opens");

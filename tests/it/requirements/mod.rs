@@ -16,7 +16,7 @@
 
 mod budget;
 mod identity;
-mod lab;
+pub mod lab;
 mod mapping;
 mod reading;
 mod state;

@@ -358,6 +358,7 @@ fn config(plan: &WorldPlan) -> Config {
         syncs,
         connectors_dir: None,
         mappings_dir: None,
+        flows: Vec::new(),
     }
 }
 

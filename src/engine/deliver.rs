@@ -1,0 +1,391 @@
+//! What is done in chats: the gate, the way, one attempt, and the search for what may have arrived.
+//!
+//! Before an attempt its row says `sending`; whatever ends the program then leaves an attempt of which nobody knows, and
+//! that one is looked for at the vendor before anything is sent again. It is sent again only when it is surely not there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use counterpart_connectors::{Act, ActKind, ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest};
+use counterpart_core::business::{self, Author, Conversation, EventKind};
+use counterpart_core::event::overtakes;
+use counterpart_core::gate::{self, Consent, Decision, Intent, LiveEvent, Origin, Purpose, Recipient};
+use counterpart_core::normalize;
+use serde_json::Value;
+
+use super::EngineError;
+use super::session::{STREAM, Wired};
+use super::worker::{Pass, Worker};
+use crate::config::FlowConfig;
+use crate::mutation::{self, Mutation};
+use crate::store::{Message, MessageState};
+
+/// How long a far end may take to show what was sent before "not there" means that it never will be.
+pub(super) const SETTLE_MS: Millis = 120_000;
+/// A far end's clock may differ from ours by this much when a message is recognised by its text.
+const CLOCKS_DIFFER_MS: Millis = 5 * 60_000;
+/// Rows taken at once.
+const BATCH: u64 = 20;
+/// Attempts before an unknown one is left to a person.
+const MAX_ATTEMPTS: i32 = 5;
+/// Pause after a failure that left nothing behind; it doubles.
+const BACKOFF_MS: Millis = 5_000;
+/// When a person's conversation is looked for again.
+const NO_ROUTE_MS: Millis = 10 * 60_000;
+/// When the vendor is asked again about an attempt it could not be asked about.
+const ASK_AGAIN_MS: Millis = 60_000;
+/// Pages of a conversation that are searched for an attempt.
+const MAX_PAGES: usize = 200;
+const NO_ROUTE: &str = "no_route";
+
+/// What to do with a row now.
+enum Verdict {
+    Go { conversation: String },
+    Hold { until: Millis, reason: String },
+    Drop { reason: String },
+}
+
+impl Worker<'_> {
+    /// Does everything that is due at one connection.
+    pub(super) async fn deliver(&self, wired: &Arc<Wired>, pass: &mut Pass) -> Result<(), EngineError> {
+        loop {
+            let rows = self.engine.store.next_messages(&wired.name, self.engine.clock.now(), BATCH).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            for row in rows {
+                if self.engine.is_stopped() {
+                    return Ok(());
+                }
+                if row.state == MessageState::Unknown {
+                    self.look_for(wired, &row, pass).await?;
+                } else if !self.attempt(wired, &row, pass).await? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// One row that may go out. False when the vendor is not to be asked for now.
+    async fn attempt(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<bool, EngineError> {
+        let conversation = match self.judge(wired, row).await? {
+            Verdict::Go { conversation } => conversation,
+            Verdict::Hold { until, reason } => {
+                self.set(row, MessageState::Held, Some(&reason), until, None).await?;
+                return Ok(true);
+            }
+            Verdict::Drop { reason } => {
+                pass.dropped += 1;
+                self.set(row, MessageState::Dropped, Some(&reason), 0, None).await?;
+                return Ok(true);
+            }
+        };
+        let late = mutation::is_planted(Mutation::SendsAreStoredAfterwards);
+        if !late && !self.engine.store.message_sending(row.id, &conversation, self.engine.clock.now()).await? {
+            return Ok(true);
+        }
+        let act = Act {
+            kind: row.action,
+            conversation: &conversation,
+            text: row.text.as_deref().unwrap_or_default(),
+            mark: &row.mark,
+        };
+        let lane = match row.action {
+            ActKind::Send | ActKind::Note => Lane::Customer,
+            ActKind::Resolve | ActKind::Reopen => Lane::Resolve,
+        };
+        let outcome = wired.connection.act(lane, act).await;
+        if late {
+            self.engine.store.message_sending(row.id, &conversation, self.engine.clock.now()).await?;
+        }
+        match outcome {
+            Ok(acted) => {
+                count(row, pass);
+                self.set(row, MessageState::Sent, None, 0, acted.message.as_deref()).await?;
+                Ok(true)
+            }
+            Err(error) => self.failed(row, error, pass).await,
+        }
+    }
+
+    /// Sorts a failure into what surely did not happen, what never will, and what nobody knows.
+    async fn failed(&self, row: &Message, error: ConnectorError, pass: &mut Pass) -> Result<bool, EngineError> {
+        let now = self.engine.clock.now();
+        let pause = BACKOFF_MS << row.attempts.clamp(0, 10);
+        let text = error.message.as_str();
+        let (state, until, go_on) = match error.kind {
+            ErrorKind::OutcomeUnknown if mutation::is_planted(Mutation::UnknownIsSentAgain) => {
+                (MessageState::Pending, 0, true)
+            }
+            ErrorKind::OutcomeUnknown => {
+                pass.unknown += 1;
+                (MessageState::Unknown, now + SETTLE_MS, true)
+            }
+            ErrorKind::RateLimited { until } => (MessageState::Held, until.unwrap_or(now + pause), false),
+            ErrorKind::Unavailable | ErrorKind::Unauthorized | ErrorKind::Forbidden => {
+                (MessageState::Held, now + pause, false)
+            }
+            ErrorKind::Stopped => (MessageState::Pending, 0, false),
+            ErrorKind::NotFound
+            | ErrorKind::Invalid { .. }
+            | ErrorKind::Conflict { .. }
+            | ErrorKind::Unsupported
+            | ErrorKind::Contract => {
+                pass.refused += 1;
+                (MessageState::Refused, 0, true)
+            }
+        };
+        self.set(row, state, Some(text), until, None).await?;
+        Ok(go_on)
+    }
+
+    async fn set(
+        &self,
+        row: &Message,
+        state: MessageState,
+        reason: Option<&str>,
+        until: Millis,
+        remote_id: Option<&str>,
+    ) -> Result<(), EngineError> {
+        let now = self.engine.clock.now();
+        Ok(self.engine.store.set_message(row.id, state, reason, until, remote_id, now).await?)
+    }
+
+    // ---- before ----------------------------------------------------------------------------------------------------
+
+    async fn judge(&self, wired: &Arc<Wired>, row: &Message) -> Result<Verdict, EngineError> {
+        let now = self.engine.clock.now();
+        let dropped = |reason: &str| Ok(Verdict::Drop { reason: reason.to_owned() });
+        let Some(flow) = self.engine.config.flows.iter().find(|flow| flow.name == row.flow) else {
+            return dropped("the flow is gone");
+        };
+        let Some((kind, happened_at, seen_at, live)) = self.engine.store.event(row.event_id).await? else {
+            return dropped("the event is gone");
+        };
+        let origin = if live { Origin::Live } else { Origin::Backfill };
+        let Ok(event) = LiveEvent::new(origin, happened_at, seen_at) else { return dropped("backfill") };
+        let overtaken_by = self.overtaken_by(row, &kind).await?;
+        if row.action != ActKind::Send {
+            if let Some(by) = overtaken_by {
+                return dropped(&format!("overtaken by {by}"));
+            }
+            return self.way(wired, flow, row, event, now).await;
+        }
+        let (conversation, way) = match self.way(wired, flow, row, event, now).await? {
+            Verdict::Go { conversation } => (conversation, None),
+            other => (String::new(), Some(other)),
+        };
+        let intent = Intent { event, purpose: Purpose::of(&kind), template_allowed: false, overtaken_by };
+        let sent_at = match &flow.gate.cap {
+            Some(cap) if way.is_none() => {
+                self.engine.store.sent_since(&wired.name, &conversation, now - cap.per.ms()).await?
+            }
+            _ => Vec::new(),
+        };
+        let consent = self.consent(row).await?;
+        let recipient = Recipient { consent, zone: row.party.timezone.clone(), session: None, sent_at };
+        let decision = gate::decide(&intent, &recipient, &flow.gate, now);
+        let reason = decision.reason().to_owned();
+        match decision {
+            Decision::Pass(_) => Ok(way.unwrap_or(Verdict::Go { conversation })),
+            Decision::Hold { until, .. } => Ok(match way {
+                Some(Verdict::Hold { until: later, reason }) if later > until => Verdict::Hold { until: later, reason },
+                _ => Verdict::Hold { until, reason },
+            }),
+            Decision::Drop(_) => Ok(Verdict::Drop {
+                // What could not be sent in time for want of a conversation says so.
+                reason: match row.reason.as_deref() {
+                    Some(NO_ROUTE) => NO_ROUTE.to_owned(),
+                    _ => reason,
+                },
+            }),
+        }
+    }
+
+    /// A later event of the same record that makes this one old news.
+    async fn overtaken_by(&self, row: &Message, kind: &str) -> Result<Option<String>, EngineError> {
+        let Ok(kind) = kind.parse::<EventKind>() else { return Ok(None) };
+        let later = self.engine.store.events_after(row.event_id).await?;
+        Ok(later.into_iter().find(|later| later.parse().is_ok_and(|later| overtakes(later, kind))))
+    }
+
+    /// What the person is known to want: an opt-out at any system counts.
+    async fn consent(&self, row: &Message) -> Result<Consent, EngineError> {
+        let mut consent = Consent::Unknown;
+        for record in self.known_as(row).await? {
+            let given = record.fields.iter().find(|(name, _)| name.as_str() == "consent.marketing");
+            match given.map(|(_, slot)| slot) {
+                Some(counterpart_core::Slot::Set(counterpart_core::Value::Bool(false))) => {
+                    return Ok(Consent::OptedOut);
+                }
+                Some(counterpart_core::Slot::Set(counterpart_core::Value::Bool(true))) => consent = Consent::Given,
+                _ => {}
+            }
+        }
+        Ok(consent)
+    }
+
+    /// The records of the person a message concerns, at all systems.
+    async fn known_as(&self, row: &Message) -> Result<Vec<crate::store::Record>, EngineError> {
+        let store = &self.engine.store;
+        let mut keys = Vec::new();
+        if let Some(email) = &row.party.email {
+            keys.push(("email".to_owned(), normalize::email(email)));
+        }
+        if let Some(phone) = &row.party.phone
+            && let Ok(number) = normalize::phone(phone, row.party.country.as_deref())
+        {
+            keys.push(("phone".to_owned(), number));
+        }
+        let mut found = store.records_by_keys(STREAM, &keys).await?;
+        let entities: BTreeSet<i64> = found.iter().filter_map(|record| record.entity_id).collect();
+        let entities: Vec<i64> = entities.into_iter().collect();
+        found.extend(store.records_of_entities(STREAM, &entities).await?);
+        found.sort_by_key(|record| record.id);
+        found.dedup_by_key(|record| record.id);
+        Ok(found)
+    }
+
+    /// The conversation it goes to: the one that is named, else the person's open one, else their newest.
+    async fn way(
+        &self,
+        wired: &Arc<Wired>,
+        flow: &FlowConfig,
+        row: &Message,
+        event: LiveEvent,
+        now: Millis,
+    ) -> Result<Verdict, EngineError> {
+        let mut found: Vec<(String, Conversation)> = Vec::new();
+        let parse = |value: Value| serde_json::from_value::<Conversation>(value).unwrap_or_default();
+        if let Some(named) = &row.conversation {
+            let known = self.engine.store.document(&wired.name, "conversation", named).await?;
+            found.push((named.clone(), known.map(parse).unwrap_or_default()));
+        } else {
+            for record in self.known_as(row).await?.iter().filter(|record| record.connection == wired.name) {
+                let there = self
+                    .engine
+                    .store
+                    .documents_by_key(&wired.name, "conversation", "contact", &record.external_id)
+                    .await?;
+                found.extend(there.into_iter().map(|(id, value)| (id, parse(value))));
+            }
+        }
+        found.sort_by(|(a, one), (b, other)| {
+            (!one.resolved, one.updated_at.or(one.created_at), a).cmp(&(
+                !other.resolved,
+                other.updated_at.or(other.created_at),
+                b,
+            ))
+        });
+        let Some((conversation, state)) = found.pop() else {
+            let late = now.saturating_sub(event.happened_at()) > flow.gate.max_age.ms();
+            return Ok(match late && row.action != ActKind::Send {
+                true => Verdict::Drop { reason: NO_ROUTE.to_owned() },
+                false => Verdict::Hold { until: now + NO_ROUTE_MS, reason: NO_ROUTE.to_owned() },
+            });
+        };
+        match row.action {
+            ActKind::Resolve if state.resolved => Ok(Verdict::Drop { reason: "resolved already".to_owned() }),
+            ActKind::Resolve => match self.thread(wired, &conversation).await {
+                Ok(thread) if waits_for_an_answer(&thread) => Ok(Verdict::Drop { reason: "unanswered".to_owned() }),
+                Ok(_) => Ok(Verdict::Go { conversation }),
+                Err(error) => Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: error.message }),
+            },
+            _ => Ok(Verdict::Go { conversation }),
+        }
+    }
+
+    // ---- afterwards ------------------------------------------------------------------------------------------------
+
+    /// An attempt of which nobody knows: found at the vendor it is settled, surely not there it is made again.
+    async fn look_for(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<(), EngineError> {
+        let now = self.engine.clock.now();
+        if matches!(row.action, ActKind::Resolve | ActKind::Reopen) {
+            // To do it once more changes nothing.
+            return self.set(row, MessageState::Pending, None, 0, None).await;
+        }
+        let settled = row.attempted_at.unwrap_or(row.created_at) + SETTLE_MS;
+        if now < settled {
+            return self.set(row, MessageState::Unknown, row.reason.as_deref(), settled, None).await;
+        }
+        let Some(conversation) = &row.conversation else {
+            return self.set(row, MessageState::Pending, None, 0, None).await;
+        };
+        let thread = match self.thread(wired, conversation).await {
+            Ok(thread) => thread,
+            Err(error) => {
+                let why = format!("whether it arrived could not be looked up: {}", error.message);
+                return self.set(row, MessageState::Unknown, Some(&why), now + ASK_AGAIN_MS, None).await;
+            }
+        };
+        let own = self.engine.store.own_messages(&wired.name, conversation).await?;
+        let marks = self.engine.documents.get(&(wired.name.clone(), "message".to_owned()));
+        let marked = marks.is_some_and(|document| document.reads("mark"));
+        let found = thread.iter().find(|message| !own.contains(&message.id) && is_it(message, row, marked));
+        match found {
+            Some(message) => {
+                count(row, pass);
+                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, Some(&message.id)).await
+            }
+            None if row.attempts >= MAX_ATTEMPTS => {
+                let why = "not there after several attempts";
+                self.set(row, MessageState::Unknown, Some(why), now + 60 * ASK_AGAIN_MS, None).await
+            }
+            None => self.set(row, MessageState::Pending, Some("surely not there"), 0, None).await,
+        }
+    }
+
+    /// All messages of a conversation as the vendor shows them now.
+    async fn thread(&self, wired: &Wired, conversation: &str) -> Result<Vec<business::Message>, ConnectorError> {
+        let document = self
+            .engine
+            .documents
+            .get(&(wired.name.clone(), "message".to_owned()))
+            .ok_or_else(|| ConnectorError::unsupported(format!("{}: messages cannot be read", wired.name)))?;
+        let mut thread = Vec::new();
+        let mut cursor: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let request = PullRequest {
+                stream: "message",
+                mode: PullMode::Full,
+                cursor: cursor.as_deref(),
+                parent: Some(conversation),
+            };
+            let page = wired.connection.pull(Lane::Customer, request).await?;
+            thread
+                .extend(page.records.iter().map(|record| document.read::<business::Message>(&record.id, &record.body)));
+            cursor = page.next;
+            if cursor.is_none() {
+                thread.sort_by_key(|message| message.created_at);
+                return Ok(thread);
+            }
+        }
+        Err(ConnectorError::contract(format!("{}: the conversation has no end", wired.name)))
+    }
+}
+
+fn count(row: &Message, pass: &mut Pass) {
+    match row.action {
+        ActKind::Send | ActKind::Note => pass.sent += 1,
+        ActKind::Resolve | ActKind::Reopen => pass.resolved += 1,
+    }
+}
+
+/// Whether a message at the vendor is the one that was sent.
+fn is_it(message: &business::Message, row: &Message, marked: bool) -> bool {
+    if message.author == Author::Customer || message.private != (row.action == ActKind::Note) {
+        return false;
+    }
+    if marked {
+        return message.mark.as_deref() == Some(&row.mark);
+    }
+    let since = row.attempted_at.unwrap_or(row.created_at) - CLOCKS_DIFFER_MS;
+    let same = |text: &str| normalize::spaces(text) == normalize::spaces(row.text.as_deref().unwrap_or_default());
+    message.created_at.is_none_or(|at| at >= since) && message.text.as_deref().is_some_and(same)
+}
+
+/// Whether the last public word is the customer's.
+fn waits_for_an_answer(thread: &[business::Message]) -> bool {
+    let last = thread.iter().rev().find(|message| !message.private && message.author != Author::System);
+    last.is_some_and(|message| message.author == Author::Customer)
+}

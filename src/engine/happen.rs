@@ -1,0 +1,150 @@
+//! From changed business records to events, and from events to what the flows do about them.
+
+use counterpart_connectors::{ActKind, Millis};
+use counterpart_core::business::{Conversation, Order, Party, Shipment, Subject, Ticket, TicketStatus};
+use counterpart_core::event::{self, Happened};
+use serde_json::Value;
+
+use super::EngineError;
+use super::session::Source;
+use super::worker::{Pass, Worker};
+use crate::config::FlowConfig;
+use crate::store::{Changed, MessageState, NewEvent, NewMessage};
+use crate::templates::Reader;
+
+/// Records looked at at once.
+const BATCH: u64 = 200;
+
+impl Worker<'_> {
+    /// Stores what happened to the records of a stream since they were last looked at.
+    pub(super) async fn derive(&self, source: &Source, pass: &mut Pass) -> Result<(), EngineError> {
+        let store = &self.engine.store;
+        let (connection, stream) = (source.wired.name.as_str(), source.stream.as_str());
+        let live_since = self.live_since(source).await?;
+        let mut after = 0;
+        loop {
+            let as_of = store.revision().await?;
+            let rows = store.changed(connection, stream, after, BATCH).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.id;
+            if stream == "conversation" {
+                self.index(&rows).await?;
+            }
+            let ids: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
+            let known = store.known_events(connection, stream, &ids).await?;
+            let now = self.engine.clock.now();
+            let mut events = Vec::new();
+            for row in &rows {
+                let Some(subject) = subject(stream, row) else { continue };
+                let known = known.get(&row.external_id).map(Vec::as_slice).unwrap_or_default();
+                for happened in event::happened(&subject, known) {
+                    let live = is_live(&happened, &subject, known.is_empty(), live_since);
+                    events.push(self.event(source, &subject, &happened, live, now));
+                }
+            }
+            let looked_at: Vec<i64> = rows.iter().map(|row| row.id).collect();
+            pass.events += store.save_events(connection, stream, &events, &looked_at, as_of, now).await?;
+        }
+    }
+
+    /// Makes conversations findable by the contact they are with.
+    async fn index(&self, rows: &[Changed]) -> Result<(), EngineError> {
+        let key = |row: &Changed| {
+            let contact = row.value.pointer("/contact/id").and_then(Value::as_str);
+            (row.id, contact.map(|id| ("contact".to_owned(), id.to_owned())).into_iter().collect())
+        };
+        let keys: Vec<(i64, Vec<(String, String)>)> = rows.iter().map(key).collect();
+        Ok(self.engine.store.replace_keys(&keys).await?)
+    }
+
+    fn event(&self, source: &Source, subject: &Subject, happened: &Happened, live: bool, now: Millis) -> NewEvent {
+        let mut messages = Vec::new();
+        if live {
+            let flows = self.engine.config.flows.iter();
+            let asked = flows.filter(|flow| flow.on == happened.kind && flow.from == source.wired.name);
+            messages.extend(asked.filter_map(|flow| self.intent(flow, source, subject, happened)));
+        }
+        NewEvent {
+            external_id: subject.id().to_owned(),
+            kind: happened.kind,
+            nth: happened.nth.clone(),
+            happened_at: happened.at.unwrap_or(now),
+            live,
+            subject: serde_json::json!(subject),
+            messages,
+        }
+    }
+
+    /// What a flow does about an event; nothing where its condition does not hold.
+    fn intent(&self, flow: &FlowConfig, source: &Source, subject: &Subject, happened: &Happened) -> Option<NewMessage> {
+        let mut problem = None;
+        match flow.when.as_ref().map(|condition| condition.holds(subject)) {
+            Some(Ok(false)) => return None,
+            Some(Err(why)) => problem = Some(why),
+            Some(Ok(true)) | None => {}
+        }
+        let party = subject.party();
+        let mut text = None;
+        if let Some(template) = &flow.template {
+            match self.engine.templates.render(template, subject, &Reader::of(party)) {
+                Ok(message) => text = Some(message.text),
+                Err(error) => problem = Some(error.to_string()),
+            }
+        }
+        let conversation = match subject {
+            Subject::Ticket(ticket) => ticket.conversation.clone(),
+            Subject::Conversation(conversation) if flow.from == flow.to => Some(conversation.id.clone()),
+            _ => None,
+        };
+        Some(NewMessage {
+            key: format!(
+                "{}|{}/{}/{}|{}|{}",
+                flow.name,
+                source.wired.name,
+                source.stream,
+                subject.id(),
+                happened.kind,
+                happened.nth
+            ),
+            flow: flow.name.clone(),
+            action: flow.act,
+            connection: flow.to.clone(),
+            party: Party { language: None, ..party.clone() },
+            conversation,
+            text: text.filter(|_| matches!(flow.act, ActKind::Send | ActKind::Note)),
+            state: if problem.is_some() { MessageState::Refused } else { MessageState::Pending },
+            reason: problem,
+        })
+    }
+}
+
+/// What a stored record is in the common model; none for what only other streams hang on.
+fn subject(stream: &str, row: &Changed) -> Option<Subject> {
+    fn read<T: serde::de::DeserializeOwned + Default>(value: &Value) -> T {
+        serde_json::from_value(value.clone()).unwrap_or_default()
+    }
+    if row.gone && stream != "ticket" {
+        return None;
+    }
+    match stream {
+        "order" => Some(Subject::Order(read::<Order>(&row.value))),
+        "shipment" => Some(Subject::Shipment(read::<Shipment>(&row.value))),
+        "ticket" => {
+            let mut ticket = read::<Ticket>(&row.value);
+            if row.gone {
+                ticket.status = TicketStatus::Deleted;
+            }
+            Some(Subject::Ticket(ticket))
+        }
+        "conversation" => Some(Subject::Conversation(read::<Conversation>(&row.value))),
+        _ => None,
+    }
+}
+
+/// Whether an event is news. What has no time of its own is, when its record was known before or began since.
+fn is_live(happened: &Happened, subject: &Subject, first_seen: bool, live_since: Millis) -> bool {
+    match happened.at {
+        Some(at) => at >= live_since,
+        None => !first_seen || event::began(subject).is_some_and(|began| began >= live_since),
+    }
+}

@@ -1,0 +1,157 @@
+//! What goes on beside the syncs: received webhooks, events, and what is done about them in chats.
+//!
+//! There is one worker at a time, whatever the number of processes: it holds a lease of its own, so that messages go out
+//! while a long sync holds its connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use counterpart_connectors::Millis;
+use serde::Serialize;
+
+use super::report::StreamReport;
+use super::session::{LEASE_MS, Source, Wired, holder};
+use super::{Engine, EngineError};
+use crate::budget::Ledger;
+
+/// The lease of the one worker.
+const WORK: &str = "messages";
+/// A vendor's clock may be behind ours by this much when a stream is first read: what happened just before is still news.
+const GRACE_MS: Millis = 60_000;
+
+/// Does what the flows ask for. Made by [`Engine::worker`]; [`Worker::close`] lets go of it.
+pub struct Worker<'e> {
+    pub(super) engine: &'e Engine,
+    pub(super) wired: BTreeMap<String, Arc<Wired>>,
+    /// Streams that are read as a whole, by connection and stream.
+    pub(super) sources: Vec<Source>,
+    ledger: Arc<Ledger>,
+    holder: String,
+    run: i64,
+}
+
+/// What one pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pass {
+    /// Received webhooks whose records were read.
+    pub hooks: u64,
+    /// Events that were new.
+    pub events: u64,
+    /// Messages and notes that are known to have arrived.
+    pub sent: u64,
+    /// Conversations closed or opened.
+    pub resolved: u64,
+    /// Messages that will not be sent, each with its reason in the store.
+    pub dropped: u64,
+    /// Messages that the vendor refused.
+    pub refused: u64,
+    /// Attempts whose outcome is not known yet.
+    pub unknown: u64,
+}
+
+impl Engine {
+    /// Becomes the worker; [`EngineError::Working`] when another process is.
+    pub async fn worker(&self) -> Result<Worker<'_>, EngineError> {
+        let holder = holder();
+        if let Some((holder, until)) = self.take(WORK, &holder).await? {
+            return Err(EngineError::Working { holder, until });
+        }
+        match self.make_worker(&holder).await {
+            Ok(worker) => Ok(worker),
+            Err(error) => {
+                self.store.release_lease(WORK, &holder).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_worker(&self, holder: &str) -> Result<Worker<'_>, EngineError> {
+        let now = self.clock.now();
+        let streams = super::flow_streams(&self.config);
+        let names: BTreeSet<String> = streams.iter().map(|(name, _)| name.clone()).collect();
+        let run = self.store.start_run("messages", &[], "", now).await?;
+        let budgets = self.budgets(&names)?;
+        let ledger = Arc::new(Ledger::new(self.store.clone(), self.clock.clone(), budgets, run, holder.to_owned()));
+        let gate = Arc::new(self.gate(&ledger, vec![WORK.to_owned()], holder, self.stop.clone()));
+        let mut wired = BTreeMap::new();
+        for name in &names {
+            wired.insert(name.clone(), Arc::new(self.wire(name, gate.clone())?));
+        }
+        let mut sources = Vec::new();
+        for (name, stream) in streams {
+            let wired: &Arc<Wired> = &wired[&name];
+            let Some(capabilities) = wired.connection.capabilities_of(&stream) else { continue };
+            let hangs = wired.connection.manifest().stream(&stream).is_some_and(|facts| facts.parent.is_some());
+            if !hangs {
+                let document = self.documents.get(&(name, stream.clone())).cloned();
+                sources.push(Source { wired: wired.clone(), stream, capabilities, document });
+            }
+        }
+        for name in &names {
+            self.store.orphan_messages(name, now + super::deliver::SETTLE_MS, now).await?;
+        }
+        Ok(Worker { engine: self, wired, sources, ledger, holder: holder.to_owned(), run })
+    }
+}
+
+impl Worker<'_> {
+    /// Reads every stream that the flows live on, as far as is due.
+    pub async fn read(&self) -> Result<Vec<StreamReport>, EngineError> {
+        let mut reports = Vec::new();
+        for source in &self.sources {
+            self.live_since(source).await?;
+            reports.push(self.engine.pull(source).await?);
+        }
+        Ok(reports)
+    }
+
+    /// Reads what webhooks pointed at, derives events, and does what is due in chats.
+    pub async fn pass(&self) -> Result<Pass, EngineError> {
+        let mut pass = Pass::default();
+        for wired in self.wired.values() {
+            self.intake(wired, &mut pass).await?;
+        }
+        for source in &self.sources {
+            self.derive(source, &mut pass).await?;
+        }
+        for wired in self.wired.values() {
+            self.deliver(wired, &mut pass).await?;
+        }
+        self.ledger.flush().await?;
+        Ok(pass)
+    }
+
+    /// When something that waits is due, whatever comes in until then.
+    pub async fn next_at(&self) -> Result<Option<Millis>, EngineError> {
+        let mut next: Option<Millis> = None;
+        for name in self.wired.keys() {
+            let due = self.engine.store.next_message_at(name).await?;
+            next = [next, due].into_iter().flatten().min();
+        }
+        Ok(next)
+    }
+
+    /// Shows that it is still there; false when another process has taken over.
+    pub async fn renew(&self) -> Result<bool, EngineError> {
+        Ok(self.engine.store.renew_lease(WORK, &self.holder, self.engine.clock.now(), LEASE_MS).await?)
+    }
+
+    /// Lets go of the work.
+    pub async fn close(self) -> Result<(), EngineError> {
+        self.ledger.close().await?;
+        let now = self.engine.clock.now();
+        self.engine.store.finish_run(self.run, "ok", &serde_json::json!({}), now).await?;
+        Ok(self.engine.store.release_lease(WORK, &self.holder).await?)
+    }
+
+    /// Since when what happens in a stream is news: nothing that was there before the first look ever reaches a customer.
+    pub(super) async fn live_since(&self, source: &Source) -> Result<Millis, EngineError> {
+        let key = format!("live_since:{}:{}", source.wired.name, source.stream);
+        if let Some(known) = self.engine.store.meta_get(&key).await?.and_then(|text| text.parse().ok()) {
+            return Ok(known);
+        }
+        let since = self.engine.clock.now() - GRACE_MS;
+        self.engine.store.meta_set(&key, &since.to_string()).await?;
+        Ok(since)
+    }
+}
