@@ -9,6 +9,7 @@ mod budget_world;
 mod cli;
 mod flows;
 mod kill;
+mod message_worlds;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod postgres;

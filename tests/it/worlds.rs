@@ -24,6 +24,11 @@ fn every_world_keeps_the_laws() {
         Some(seed) => seed..seed + 1,
         None => 0..from_env("COUNTERPART_WORLDS").unwrap_or(1000),
     };
+    each(seeds, run);
+}
+
+/// Runs worlds on all cores; the first few violations are told together.
+pub fn each<F: Future<Output = Result<(), String>>>(seeds: std::ops::Range<u64>, run: impl Fn(u64) -> F + Sync) {
     let next = std::sync::atomic::AtomicU64::new(seeds.start);
     let failures = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {

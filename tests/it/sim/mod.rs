@@ -6,4 +6,4 @@ mod world;
 
 pub use clock::{Death, InProcess, SimClock};
 pub use laws::check;
-pub use world::{World, WorldPlan, connection};
+pub use world::{Dice, World, WorldPlan, connection};
