@@ -3,7 +3,7 @@
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::*;
 
-use crate::columns::{index, row_number};
+use crate::columns::{belongs_to, index, row_number};
 
 #[derive(DeriveMigrationName)]
 pub struct Migration;
@@ -13,8 +13,26 @@ impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         hooks(manager).await?;
         events(manager).await?;
-        messages(manager).await
+        messages(manager).await?;
+        history(manager).await
     }
+}
+
+/// What was read of a conversation's messages, and as of which state of the conversation.
+async fn history(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
+    manager
+        .create_table(
+            Table::create()
+                .table("history")
+                .col(row_number(manager, "record_id").primary_key())
+                .col(text("tenant"))
+                .col(text("fingerprint"))
+                .col(big_integer("messages"))
+                .col(big_integer("read_at"))
+                .foreign_key(&mut belongs_to("history", "record_id", "record"))
+                .take(),
+        )
+        .await
 }
 
 async fn hooks(manager: &SchemaManager<'_>) -> Result<(), DbErr> {

@@ -10,6 +10,7 @@ mod decide;
 mod deletion;
 mod deliver;
 mod happen;
+mod history;
 mod intake;
 mod observe;
 mod progress;
@@ -32,6 +33,7 @@ use counterpart_core::mapping::{Diagnostic, Mapping};
 use tokio_util::sync::CancellationToken;
 
 pub use decide::Decision;
+pub use history::History;
 pub use progress::{Event, Progress, Silent};
 pub use report::{
     Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,

@@ -161,6 +161,12 @@ impl Place<'_> {
         old.map(|old| old.id).ok_or(super::StoreError::NotFound { what: "record", id: row.external_id.clone() })
     }
 
+    /// Takes in rows outside any scan and returns their numbers.
+    pub async fn keep<C: ConnectionTrait>(&self, tx: &C, rows: &[Incoming], then: Then) -> Result<Vec<i64>> {
+        let seen = self.take_in(tx, rows, then).await?;
+        Ok(seen.ids.into_values().collect())
+    }
+
     async fn take_in<'r, C: ConnectionTrait>(&self, tx: &C, rows: &'r [Incoming], then: Then) -> Result<Seen<'r>> {
         let rows = last_of_each(rows);
         let known = self.known(tx, &rows).await?;

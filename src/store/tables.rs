@@ -273,6 +273,17 @@ table!(
     }
 );
 table!(
+    /// What was read of a conversation's messages.
+    history = "history" {
+        #[sea_orm(primary_key, auto_increment = false)]
+        record_id: i64,
+        tenant: String,
+        fingerprint: String,
+        messages: i64,
+        read_at: i64,
+    }
+);
+table!(
     /// What waits for a person, and what was settled by a rule.
     conflict = "conflict" {
         #[sea_orm(primary_key, auto_increment = false)]

@@ -31,6 +31,11 @@ impl WorldClock {
         Arc::new(WorldClock(Mutex::new(time)))
     }
 
+    /// A clock that shows another time.
+    pub fn at(now: Millis) -> Arc<WorldClock> {
+        Arc::new(WorldClock(Mutex::new(Time { now, ..Time::default() })))
+    }
+
     /// Moves on to the next time somebody waits for, at most to `limit`.
     fn advance(&self, limit: Millis) {
         let mut time = self.0.lock().unwrap();

@@ -19,4 +19,5 @@ mod store;
 mod store_concurrency;
 mod store_databases;
 mod store_errors;
+mod storefront;
 mod worlds;
