@@ -13,6 +13,7 @@ mod message_worlds;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod postgres;
+mod real_conversations;
 mod requirements;
 mod sim;
 mod store;
