@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum ActKind {
     /// Writes to the customer.
     Send,
+    /// Begins a conversation with a contact by writing to them, in one call.
+    Open,
     /// Writes for agents only.
     Note,
     /// Closes it.
@@ -23,7 +25,8 @@ pub enum ActKind {
 pub struct ActFacts {
     /// `POST /messages`; the path knows `{conversation}`.
     pub call: String,
-    /// The body; its texts know `{conversation}`, `{text}` and `{mark}`, our own mark on a message.
+    /// The body; its texts know `{conversation}` (for `open` the contact), `{text}` and `{mark}`, our own mark on a message.
+    /// An act whose settings are empty is one that the connection cannot do.
     #[serde(default)]
     pub body: serde_json::Map<String, serde_json::Value>,
     /// Where the answer says the new message's id.
@@ -38,6 +41,7 @@ impl ActKind {
     pub fn word(self) -> &'static str {
         match self {
             ActKind::Send => "send",
+            ActKind::Open => "open",
             ActKind::Note => "note",
             ActKind::Resolve => "resolve",
             ActKind::Reopen => "reopen",
@@ -50,7 +54,7 @@ impl ActKind {
 pub struct Act<'a> {
     /// What.
     pub kind: ActKind,
-    /// The vendor's id of the conversation.
+    /// The vendor's id of the conversation; for [`ActKind::Open`] of the contact.
     pub conversation: &'a str,
     /// The message, for those that write one.
     pub text: &'a str,
@@ -61,6 +65,6 @@ pub struct Act<'a> {
 /// What an act led to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acted {
-    /// The vendor's id of the message that was written.
-    pub message: Option<String>,
+    /// The vendor's id of the message that was written; for [`ActKind::Open`] of the conversation.
+    pub made: Option<String>,
 }

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::act::{Act, Acted};
+use super::act::{Act, ActKind, Acted};
 use super::auth::Auth;
 use super::clock::{Clock, Millis};
 use super::connector::{CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
@@ -19,7 +19,7 @@ use super::hook::{Delivery, HookRefusal, Hooks, Intake, RefusalKind};
 use super::http::Http;
 use super::manifest::{BudgetFacts, Capabilities, Manifest, ManifestProblem};
 use super::redact::Redactor;
-use super::settings::Settings;
+use super::settings::{self, Settings};
 use super::transport::Transport;
 
 /// What a connection is opened from.
@@ -175,6 +175,16 @@ impl Connection {
         idempotency_key: &str,
     ) -> Result<Written, ConnectorError> {
         self.connector.push(&self.cx(lane), stream, push, idempotency_key).await
+    }
+
+    /// Whether it can do something in conversations: the connector can, and the settings it takes are there.
+    pub fn can(&self, kind: ActKind) -> bool {
+        let facts = self.manifest().actions.get(&kind);
+        facts.is_some_and(|facts| {
+            let own = ["conversation", "text", "mark"];
+            settings::names(&format!("{} {}", facts.call, Value::Object(facts.body.clone())))
+                .all(|name| own.contains(&name) || !self.settings.text(name).is_empty())
+        })
     }
 
     /// Does something in a conversation, once.

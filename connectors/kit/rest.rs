@@ -229,8 +229,8 @@ impl Connector for Rest {
         let body = filled(cx, &Value::Object(facts.body.clone()), &values);
         let ask = Ask::new(Purpose::Act, method, target).body(&body).idempotency_key(act.mark);
         let (answer, _) = cx.http.json(cx.lane, &ask).await?;
-        let message = facts.answer_id.as_deref().and_then(|place| paging::text_of(answer.pointer(place)?));
-        Ok(Acted { message })
+        let made = facts.answer_id.as_deref().and_then(|place| paging::text_of(answer.pointer(place)?));
+        Ok(Acted { made })
     }
 }
 

@@ -125,6 +125,17 @@ impl Settings {
     }
 }
 
+/// Names of the placeholders of a template. A brace of JSON is none: names have small letters, digits and _ only.
+pub(crate) fn names(template: &str) -> impl Iterator<Item = &str> {
+    let named = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    pieces(template)
+        .filter_map(|piece| match piece {
+            Piece::Placeholder(name) => Some(name),
+            Piece::Text(_) => None,
+        })
+        .filter(named)
+}
+
 /// Part of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {

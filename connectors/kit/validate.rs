@@ -283,7 +283,7 @@ impl Check<'_> {
         if !whole.contains("{conversation}") {
             self.say(path, "the call does not say which conversation", "put {conversation} into the path or the body");
         }
-        if matches!(path[1], "send" | "note") && !whole.contains("{text}") {
+        if matches!(path[1], "send" | "open" | "note") && !whole.contains("{text}") {
             self.say(path, "the message's text is sent nowhere", "put {text} into the body");
         }
     }

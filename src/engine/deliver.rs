@@ -37,12 +37,27 @@ const ASK_AGAIN_MS: Millis = 60_000;
 /// Pages of a conversation that are searched for an attempt.
 const MAX_PAGES: usize = 200;
 const NO_ROUTE: &str = "no_route";
+/// Stands before the contact's id where a conversation with them is being begun.
+const CONTACT: &str = "contact:";
+/// Conversations of a contact among which a begun one is looked for.
+const RECENT: usize = 20;
 
 /// What to do with a row now.
 enum Verdict {
-    Go { conversation: String },
-    Hold { until: Millis, reason: String },
-    Drop { reason: String },
+    Go {
+        conversation: String,
+    },
+    /// There is no conversation, and one can be begun with this contact.
+    Open {
+        contact: String,
+    },
+    Hold {
+        until: Millis,
+        reason: String,
+    },
+    Drop {
+        reason: String,
+    },
 }
 
 impl Worker<'_> {
@@ -68,8 +83,9 @@ impl Worker<'_> {
 
     /// One row that may go out. False when the vendor is not to be asked for now.
     async fn attempt(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<bool, EngineError> {
-        let conversation = match self.judge(wired, row).await? {
-            Verdict::Go { conversation } => conversation,
+        let (kind, conversation) = match self.judge(wired, row).await? {
+            Verdict::Go { conversation } => (row.action, conversation),
+            Verdict::Open { contact } => (ActKind::Open, format!("{CONTACT}{contact}")),
             Verdict::Hold { until, reason } => {
                 self.set(row, MessageState::Held, Some(&reason), until, None).await?;
                 return Ok(true);
@@ -85,13 +101,13 @@ impl Worker<'_> {
             return Ok(true);
         }
         let act = Act {
-            kind: row.action,
-            conversation: &conversation,
+            kind,
+            conversation: conversation.strip_prefix(CONTACT).unwrap_or(&conversation),
             text: row.text.as_deref().unwrap_or_default(),
             mark: &row.mark,
         };
         let lane = match row.action {
-            ActKind::Send | ActKind::Note => Lane::Customer,
+            ActKind::Send | ActKind::Open | ActKind::Note => Lane::Customer,
             ActKind::Resolve | ActKind::Reopen => Lane::Resolve,
         };
         let outcome = wired.connection.act(lane, act).await;
@@ -101,7 +117,13 @@ impl Worker<'_> {
         match outcome {
             Ok(acted) => {
                 count(row, pass);
-                self.set(row, MessageState::Sent, None, 0, acted.message.as_deref()).await?;
+                let mut made = acted.made;
+                if kind == ActKind::Open
+                    && let Some(conversation) = made.take()
+                {
+                    self.engine.store.message_opened(row.id, &conversation).await?;
+                }
+                self.set(row, MessageState::Sent, None, 0, made.as_deref()).await?;
                 Ok(true)
             }
             Err(error) => self.failed(row, error, pass).await,
@@ -173,13 +195,12 @@ impl Worker<'_> {
         }
         let (conversation, way) = match self.way(wired, flow, row, event, now).await? {
             Verdict::Go { conversation } => (conversation, None),
+            Verdict::Open { contact } => (format!("{CONTACT}{contact}"), Some(Verdict::Open { contact })),
             other => (String::new(), Some(other)),
         };
         let intent = Intent { event, purpose: Purpose::of(&kind), template_allowed: false, overtaken_by };
         let sent_at = match &flow.gate.cap {
-            Some(cap) if way.is_none() => {
-                self.engine.store.sent_since(&wired.name, &conversation, now - cap.per.ms()).await?
-            }
+            Some(cap) => self.engine.store.sent_since(&wired.name, &conversation, now - cap.per.ms()).await?,
             _ => Vec::new(),
         };
         let consent = self.consent(row).await?;
@@ -256,8 +277,9 @@ impl Worker<'_> {
         now: Millis,
     ) -> Result<Verdict, EngineError> {
         let mut found: Vec<(String, Conversation)> = Vec::new();
+        let mut contact = None;
         let parse = |value: Value| serde_json::from_value::<Conversation>(value).unwrap_or_default();
-        if let Some(named) = &row.conversation {
+        if let Some(named) = row.conversation.as_ref().filter(|named| !named.starts_with(CONTACT)) {
             let known = self.engine.store.document(&wired.name, "conversation", named).await?;
             found.push((named.clone(), known.map(parse).unwrap_or_default()));
         } else {
@@ -268,6 +290,7 @@ impl Worker<'_> {
                     .documents_by_key(&wired.name, "conversation", "contact", &record.external_id)
                     .await?;
                 found.extend(there.into_iter().map(|(id, value)| (id, parse(value))));
+                contact = Some(record.external_id.clone());
             }
         }
         found.sort_by(|(a, one), (b, other)| {
@@ -278,6 +301,11 @@ impl Worker<'_> {
             ))
         });
         let Some((conversation, state)) = found.pop() else {
+            if let Some(contact) =
+                contact.filter(|_| row.action == ActKind::Send && wired.connection.can(ActKind::Open))
+            {
+                return Ok(Verdict::Open { contact });
+            }
             let late = now.saturating_sub(event.happened_at()) > flow.gate.max_age.ms();
             return Ok(match late && row.action != ActKind::Send {
                 true => Verdict::Drop { reason: NO_ROUTE.to_owned() },
@@ -311,7 +339,11 @@ impl Worker<'_> {
         let Some(conversation) = &row.conversation else {
             return self.set(row, MessageState::Pending, None, 0, None).await;
         };
-        let thread = match self.thread(wired, conversation).await {
+        let thread = match conversation.strip_prefix(CONTACT) {
+            Some(contact) => self.recent_words(wired, contact).await,
+            None => self.thread(wired, conversation).await,
+        };
+        let thread = match thread {
             Ok(thread) => thread,
             Err(error) => {
                 let why = format!("whether it arrived could not be looked up: {}", error.message);
@@ -333,6 +365,24 @@ impl Worker<'_> {
             }
             None => self.set(row, MessageState::Pending, Some("surely not there"), 0, None).await,
         }
+    }
+
+    /// The messages of a contact's newest conversations: among them is one that an unknown attempt began.
+    async fn recent_words(&self, wired: &Wired, contact: &str) -> Result<Vec<business::Message>, ConnectorError> {
+        let of = |kind: &str| self.engine.documents.get(&(wired.name.clone(), kind.to_owned()));
+        let document = of("conversation")
+            .ok_or_else(|| ConnectorError::unsupported(format!("{}: conversations cannot be read", wired.name)))?;
+        let request = PullRequest { stream: "conversation", mode: PullMode::Head, cursor: None, parent: None };
+        let page = wired.connection.pull(Lane::Customer, request).await?;
+        let theirs = page.records.iter().filter(|record| {
+            let conversation: Conversation = document.read(&record.id, &record.body);
+            conversation.contact.id.as_deref() == Some(contact)
+        });
+        let mut words = Vec::new();
+        for record in theirs.take(RECENT) {
+            words.extend(self.thread(wired, &record.id).await?);
+        }
+        Ok(words)
     }
 
     /// All messages of a conversation as the vendor shows them now.
@@ -366,7 +416,7 @@ impl Worker<'_> {
 
 fn count(row: &Message, pass: &mut Pass) {
     match row.action {
-        ActKind::Send | ActKind::Note => pass.sent += 1,
+        ActKind::Send | ActKind::Open | ActKind::Note => pass.sent += 1,
         ActKind::Resolve | ActKind::Reopen => pass.resolved += 1,
     }
 }

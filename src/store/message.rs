@@ -230,6 +230,18 @@ impl Store {
         Ok(done.rows_affected == 1)
     }
 
+    /// A message began a conversation of its own.
+    pub async fn message_opened(&self, id: i64, conversation: &str) -> Result<()> {
+        let tx = self.begin().await?;
+        Entity::update_many()
+            .col_expr(Column::Conversation, Expr::value(conversation))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.eq(id))
+            .exec(&tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Where a message stands now.
     pub async fn set_message(
         &self,
@@ -324,7 +336,7 @@ impl TryFrom<Model> for Message {
 
     fn try_from(row: Model) -> Result<Message> {
         let id = row.id.to_string();
-        let acts = [ActKind::Send, ActKind::Note, ActKind::Resolve, ActKind::Reopen];
+        let acts = [ActKind::Send, ActKind::Open, ActKind::Note, ActKind::Resolve, ActKind::Reopen];
         let action = acts.into_iter().find(|act| act.word() == row.action).ok_or_else(|| StoreError::Corrupt {
             what: "message",
             id: id.clone(),

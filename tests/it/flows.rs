@@ -147,3 +147,31 @@ async fn a_message_waits_for_its_reader() {
     assert_eq!(states[0].0, MessageState::Sent);
     assert_eq!(states[1], (MessageState::Dropped, Some("no_route".to_owned())));
 }
+
+/// Given a person whom the chat knows and who never wrote, then a conversation is begun where the inbox for it is set, and
+/// only one, also when nobody knows whether the first attempt arrived.
+#[tokio::test]
+async fn a_conversation_is_begun_where_that_is_set() {
+    for faults in ["none", "cut_after=1", "error_after=1"] {
+        let mut lab = shop_and_chat(Vendor::Chatwoot).await;
+        lab.set("chat", "inbox_id", serde_json::json!("1"));
+        lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
+        lab.run().await;
+        lab.work().await;
+        lab.clock.advance(HOUR);
+        lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
+        lab.faults(faults);
+        lab.work().await;
+        lab.faults("none");
+        lab.clock.advance(10 * MINUTE);
+        lab.work().await;
+        assert_eq!(lab.told("chat").len(), 1, "{faults}: {:?}", lab.intents().await);
+        assert_eq!(lab.sandbox.chats("chat").len(), 1);
+        assert_eq!(lab.intents().await[0].state, MessageState::Sent);
+        // The next milestone goes into the conversation that was begun.
+        lab.sandbox.set_order(lab.clock.now(), "shop", &lab.sandbox.orders("shop")[0].id, "processing");
+        lab.clock.advance(MINUTE);
+        lab.work().await;
+        assert_eq!((lab.told("chat").len(), lab.sandbox.chats("chat").len()), (2, 1), "{faults}");
+    }
+}

@@ -33,6 +33,7 @@ struct Night {
     shop: Connection,
     orders: Vec<String>,
     chats: Vec<String>,
+    people: u64,
     /// Deliveries on their way.
     under_way: Vec<HookDelivery>,
 }
@@ -56,11 +57,17 @@ impl Night {
         let settings = [("shop", "webhook_secret", SECRET), ("shop", "webhook_topics", topics)];
         let mut lab = Lab::with_fakes(&systems, &settings).await;
         lab.config.flows = flows();
-        let people = 1 + dice.below(3);
+        let mut people = 1 + dice.below(3);
         let mut chats = Vec::new();
         for number in 0..people {
             let person = lab.add("chat", &someone("Ana", &format!("Lind{number}"), &address(number)));
             chats.push(lab.sandbox.open_chat(lab.clock.now(), "chat", &person, Some("Hello?")));
+        }
+        if vendor == Vendor::Chatwoot && dice.below(2) == 0 {
+            // Somebody who never wrote: a conversation is begun.
+            lab.set("chat", "inbox_id", serde_json::json!("1"));
+            lab.add("chat", &someone("Ana", "Silent", &address(people)));
+            people += 1;
         }
         // History, of which nobody is ever told.
         for _ in 0..dice.below(3) {
@@ -74,13 +81,13 @@ impl Night {
         let faults = *dice.pick(&FAULTS);
         lab.faults(faults);
         let shop = receiver(&lab);
-        Night { dice, lab, shop, orders: Vec::new(), chats, under_way: Vec::new() }
+        Night { dice, lab, shop, orders: Vec::new(), chats, people, under_way: Vec::new() }
     }
 
     async fn step(&mut self) {
         match self.dice.below(10) {
             0 | 1 => {
-                let email = address(self.dice.below(self.chats.len() as u64));
+                let email = address(self.dice.below(self.people));
                 let status = *self.dice.pick(&["pending", "processing", "on-hold"]);
                 self.orders.push(self.lab.sandbox.place_order(self.lab.clock.now(), "shop", &order(&email, status)));
             }
