@@ -83,7 +83,7 @@ impl Lab {
 
 /// Given a person with an open chat who orders, then the chat has one message for each milestone, whatever comes again.
 #[tokio::test]
-async fn an_order_is_told_of_once() {
+async fn r57_an_order_that_passes_a_state_twice_is_told_of_once() {
     for vendor in [Vendor::Chatway, Vendor::Chatwoot] {
         let lab = shop_and_chat(vendor).await;
         lab.ana().await;
@@ -173,5 +173,94 @@ async fn a_conversation_is_begun_where_that_is_set() {
         lab.clock.advance(MINUTE);
         lab.work().await;
         assert_eq!((lab.told("chat").len(), lab.sandbox.chats("chat").len()), (2, 1), "{faults}");
+    }
+}
+
+/// Given webhooks that are all lost, and no further event of those orders, then reading what changed finds every one.
+#[tokio::test]
+async fn r18_r19_r20_what_webhooks_lost_is_found() {
+    let lab = shop_and_chat(Vendor::Chatway).await;
+    lab.ana().await;
+    for _ in 0..7 {
+        lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
+        lab.clock.advance(10 * MINUTE);
+    }
+    assert!(lab.sandbox.take_hooks().is_empty(), "nothing is registered: nothing was ever told");
+    let pass = lab.work().await;
+    assert_eq!((pass.events, pass.sent), (7, 7));
+}
+
+/// Given a send whose answer never comes, or is a 500, then there is one attempt, no blind retry, and one message.
+#[tokio::test]
+async fn r56_r58_a_send_without_an_answer_is_looked_for_first() {
+    for (faults, arrived) in [("cut_after=1", 1), ("error_after=1", 1), ("cut_before=1", 0), ("5xx=1", 0)] {
+        for vendor in [Vendor::Chatway, Vendor::Chatwoot] {
+            let lab = shop_and_chat(vendor).await;
+            lab.ana().await;
+            lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
+            let engine = lab.engine(lab.network());
+            let worker = engine.worker().await.expect("nobody else works");
+            worker.read().await.expect("it reads");
+            lab.faults(faults);
+            lab.sandbox.clear_log();
+            worker.pass().await.expect("it works");
+            let posts = |lab: &Lab| {
+                let is_send = |path: &str| path.ends_with("/messages");
+                lab.sandbox.log().iter().filter(|call| call.method == "POST" && is_send(&call.path)).count()
+            };
+            assert_eq!((posts(&lab), lab.told("chat").len()), (1, arrived), "{vendor:?} {faults}");
+            let state = lab.intents().await[0].state;
+            assert_eq!(state, MessageState::Unknown, "{vendor:?} {faults}");
+            lab.faults("none");
+            worker.pass().await.expect("it works");
+            assert_eq!(posts(&lab), 1, "it is too early to tell");
+            lab.clock.advance(10 * MINUTE);
+            worker.pass().await.expect("it works");
+            worker.close().await.expect("it ends");
+            assert_eq!((posts(&lab), lab.told("chat").len()), (2 - arrived, 1), "{vendor:?} {faults}");
+            assert_eq!(lab.intents().await[0].state, MessageState::Sent);
+        }
+    }
+}
+
+/// Given an order at night, then its message waits for the first minute of the morning, where the customer is.
+#[tokio::test]
+async fn r63_a_message_waits_for_the_morning() {
+    let mut lab = shop_and_chat(Vendor::Chatway).await;
+    let quiet =
+        toml::from_str("quiet = { hours = '21:00-08:00', fallback_zone = 'Europe/Stockholm' }").expect("a policy");
+    lab.config.flows.iter_mut().for_each(|flow| flow.gate = Policy::clone(&quiet));
+    lab.ana().await;
+    // 23:30 in Stockholm.
+    let midnight = lab.clock.now() / DAY * DAY + DAY;
+    lab.clock.advance(midnight + 21 * HOUR + 30 * MINUTE - lab.clock.now());
+    let id = lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
+    lab.work().await;
+    let held = lab.intents().await.remove(0);
+    assert_eq!((held.state, held.reason.as_deref()), (MessageState::Held, Some("quiet_hours")));
+    assert_eq!(held.until, midnight + 30 * HOUR, "eight o'clock there is six o'clock UTC in summer");
+    lab.clock.advance(held.until - lab.clock.now() - 1);
+    lab.work().await;
+    assert!(lab.told("chat").is_empty());
+    lab.clock.advance(1);
+    lab.work().await;
+    assert_eq!(lab.told("chat").len(), 1);
+    assert!(lab.told("chat")[0].contains(&id));
+}
+
+/// Given our own message coming back as news of its conversation, then nothing follows from it.
+#[tokio::test]
+async fn r37_our_own_message_is_no_event() {
+    let mut lab = shop_and_chat(Vendor::Chatwoot).await;
+    lab.config
+        .flows
+        .push(FlowConfig { from: "chat".to_owned(), ..flow(EventKind::ConversationResolved, ActKind::Note, None) });
+    lab.ana().await;
+    lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
+    assert_eq!(lab.work().await.sent, 1);
+    for _ in 0..3 {
+        lab.clock.advance(HOUR);
+        assert_eq!(lab.work().await, Pass::default());
+        assert_eq!(lab.writes(), 0);
     }
 }

@@ -225,3 +225,37 @@ async fn r01_changes_that_move_up_while_they_are_read_are_all_seen() {
         }
     }
 }
+
+/// L9: given the same people at the same systems, when their records come in another order, on other pages, or in several
+/// walks, then the plan is the same, byte for byte.
+#[tokio::test]
+async fn l9_the_order_in_which_records_come_does_not_matter() {
+    let mut plans = std::collections::BTreeMap::new();
+    for (size, faults) in [(50, "none"), (7, "none"), (3, "shift=1"), (5, "shift=0.5"), (50, "shift=1,5xx=0.2")] {
+        let systems = [("chat", Vendor::Chatway), ("crm", Vendor::Hubspot), ("house", Vendor::Crm)];
+        let mut lab = Lab::new(&systems).await;
+        lab.people_at("chat", 40, 0);
+        lab.people_at("crm", 40, 12);
+        lab.people_at("house", 40, 25);
+        for number in [13, 27, 30] {
+            let person = lab.people("house")[number].clone();
+            lab.edit("house", &person.id, "company", Some("Elsewhere & Co"));
+        }
+        for system in ["crm", "house"] {
+            lab.set(system, "page_size", json!(size));
+        }
+        lab.faults(faults);
+        let engine = lab.engine(lab.network());
+        // Two readings, so that whoever slipped between pages in the first is there in the second.
+        engine.read(&[]).await.expect("it reads");
+        lab.faults("none");
+        let plan = engine.plan(&[]).await.expect("a plan is made");
+        let mut file = Vec::new();
+        engine.write_plan(&plan, &mut file).await.expect("it is written");
+        let document: serde_json::Value = serde_json::from_slice(&file).expect("JSON");
+        let operations = serde_json::to_string(&document["operations"]).expect("JSON");
+        assert!(document["operations"].as_array().is_some_and(|list| list.len() > 50), "{:?}", plan.counts);
+        plans.entry((plan.hash, operations)).or_insert_with(Vec::new).push((size, faults));
+    }
+    assert_eq!(plans.len(), 1, "{:?}", plans.into_values().collect::<Vec<_>>());
+}
