@@ -108,7 +108,17 @@ impl Engine {
         };
         if full_due || interrupted.is_some() {
             let lane = if last_full.is_none() { Lane::Backfill } else { Lane::Audit };
-            return self.full_scan(source, lane, &mut state, interrupted, report).await;
+            let stale = interrupted.as_ref().filter(|scan| {
+                scan.pages > 0 && !capabilities.since && self.clock.now() - scan.started_at > OVERLAP_MS
+            });
+            let hours = stale.map(|scan| (self.clock.now() - scan.started_at).div_euclid(3_600_000));
+            self.full_scan(source, lane, &mut state, interrupted, report).await?;
+            if let Some(hours) = hours.filter(|_| report.complete) {
+                // Nothing else would tell what changed there since; the next run reads all of it again.
+                report.complete = false;
+                report.why = Some(format!("an interrupted reading was ended: its first pages are {hours} h old"));
+            }
+            return Ok(());
         }
         if capabilities.since {
             return self.since_scan(source, &mut state, report).await;

@@ -254,9 +254,14 @@ async fn honest(world: &World, quiet: &RunReport) -> Result<(), Violation> {
 async fn quiescent(world: &mut World) -> Result<(), Violation> {
     world.sandbox.clear_log();
     let violation = |what: String| Violation { law: "L2", what };
-    world.run(None).await.map_err(|error| violation(error.to_string()))?;
+    let report = world.run(None).await.map_err(|error| violation(error.to_string()))?;
     match world.writes() {
         0 => Ok(()),
-        writes => Err(violation(format!("{writes} writes after everything had settled"))),
+        writes => {
+            let run = report.expect("nobody kills it").run;
+            let rows = world.store.ops(run, None, 20).await.expect("the store answers");
+            let calls: Vec<String> = rows.iter().map(|row| row.op.line()).collect();
+            Err(violation(format!("{writes} writes after everything had settled: {}", calls.join(", "))))
+        }
     }
 }
