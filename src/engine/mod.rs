@@ -238,6 +238,24 @@ impl Engine {
         self.stop.is_cancelled()
     }
 
+    /// The configuration it works by.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Cancelled when somebody asks the engine to stop.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
     /// Resolves when somebody asks the engine to stop.
     pub async fn stopped(&self) {
         self.stop.cancelled().await;

@@ -36,6 +36,12 @@ pub enum MessageState {
 }
 
 impl MessageState {
+    /// All of them.
+    pub const ALL: [MessageState; 7] = {
+        use MessageState::{Dropped, Held, Pending, Refused, Sending, Sent, Unknown};
+        [Pending, Held, Sending, Sent, Unknown, Refused, Dropped]
+    };
+
     /// The word that the store and people use.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,8 +57,7 @@ impl MessageState {
 
     /// The state of that name.
     pub fn named(name: &str) -> Option<MessageState> {
-        use MessageState::{Dropped, Held, Pending, Refused, Sending, Sent, Unknown};
-        [Pending, Held, Sending, Sent, Unknown, Refused, Dropped].into_iter().find(|state| state.as_str() == name)
+        MessageState::ALL.into_iter().find(|state| state.as_str() == name)
     }
 }
 
