@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::app;
 use super::output::{Failure, Output, rest, time};
-use crate::store::{Hook, HookState, Store};
+use crate::store::{Hook, HookState, Store, StoreError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -40,7 +40,12 @@ pub(super) async fn run(out: &Output, config: &Path, args: Args) -> Result<u8, F
     match args.action.unwrap_or(Action::List { state: None, limit: None, after: None }) {
         Action::List { state, limit, after } => list(out, &store, state.as_deref(), limit, after).await,
         Action::Replay { id } => {
-            store.replay_hook(id).await?;
+            store.replay_hook(id).await.map_err(|error| match error {
+                StoreError::NotFound { .. } => {
+                    Failure::usage(format!("there is no webhook {id}"), "`counterpart inbox list` shows them")
+                }
+                other => other.into(),
+            })?;
             if out.json {
                 out.document(&json!({ "hook": id, "state": HookState::Pending.as_str() }))?;
             } else {

@@ -37,7 +37,7 @@ pub use report::{
     Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,
     Verdict,
 };
-pub use worker::{Pass, Worker};
+pub use worker::{Pass, Worker, message_worker};
 
 use crate::config::Config;
 use crate::store::{Store, StoreError};

@@ -13,9 +13,10 @@ use super::report::StreamReport;
 use super::session::{LEASE_MS, Source, Wired, holder, surely_dead};
 use super::{Engine, EngineError};
 use crate::budget::Ledger;
+use crate::store::{Store, StoreError};
 
 /// The lease of the one worker.
-pub(super) const WORK: &str = "messages";
+const WORK: &str = "messages";
 /// A vendor's clock may be behind ours by this much when a stream is first read: what happened just before is still news.
 const GRACE_MS: Millis = 60_000;
 
@@ -49,6 +50,12 @@ pub struct Pass {
     pub unknown: u64,
 }
 
+/// Who does what the flows ask for now, this process or another; none when nobody does, as far as can be told from here.
+pub async fn message_worker(store: &Store, now: Millis) -> Result<Option<String>, StoreError> {
+    let found = store.lease_holder(WORK).await?;
+    Ok(found.filter(|(other, until)| *until > now && !surely_dead(other, &holder())).map(|(other, _)| other))
+}
+
 impl Engine {
     /// Becomes the worker; [`EngineError::Working`] when another process is.
     pub async fn worker(&self) -> Result<Worker<'_>, EngineError> {
@@ -73,13 +80,6 @@ impl Engine {
         let done = outcome?;
         closed?;
         Ok(done)
-    }
-
-    /// Who does what the flows ask for now, this process or another; none when nobody does.
-    pub async fn works(&self) -> Result<Option<String>, EngineError> {
-        let now = self.clock.now();
-        let found = self.store.lease_holder(WORK).await?;
-        Ok(found.filter(|(other, until)| *until > now && !surely_dead(other, &holder())).map(|(other, _)| other))
     }
 
     /// Every connection, open for webhooks: to verify one makes no call, so that no budget is asked.

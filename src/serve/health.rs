@@ -1,6 +1,7 @@
 //! Whether the program can do its work.
 
 use super::Desk;
+use crate::engine::message_worker;
 
 /// Why not, a sentence each; empty when it can.
 pub(super) async fn unready(desk: &Desk) -> Vec<String> {
@@ -12,7 +13,7 @@ pub(super) async fn unready(desk: &Desk) -> Vec<String> {
         reasons.push(error.to_string());
         return reasons;
     }
-    match desk.engine.works().await {
+    match message_worker(desk.engine.store(), desk.now()).await {
         Ok(Some(_)) => {}
         Ok(None) => reasons.push("nobody does the work: no process holds its lease".to_owned()),
         Err(error) => reasons.push(error.to_string()),
