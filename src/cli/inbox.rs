@@ -49,7 +49,9 @@ pub(super) async fn run(out: &Output, config: &Path, args: Args) -> Result<u8, F
             if out.json {
                 out.document(&json!({ "hook": id, "state": HookState::Pending.as_str() }))?;
             } else {
-                out.line(format!("webhook {id}: what it pointed at is read again by `counterpart serve` or the next sync"));
+                out.line(format!(
+                    "webhook {id}: what it pointed at is read again by `counterpart serve` or the next sync"
+                ));
             }
             Ok(0)
         }
@@ -110,6 +112,7 @@ async fn list(
 fn about(hook: &Hook) -> String {
     let word = |hint: &serde_json::Value, name: &str| hint[name].as_str().unwrap_or_default().to_owned();
     let hints = hook.hints.as_array().into_iter().flatten();
-    let all: Vec<String> = hints.map(|hint| format!("{} {}", word(hint, "stream"), word(hint, "external_id"))).collect();
+    let all: Vec<String> =
+        hints.map(|hint| format!("{} {}", word(hint, "stream"), word(hint, "external_id"))).collect();
     all.join(", ")
 }

@@ -168,11 +168,8 @@ async fn look(config: &Config, store: &Store, now: Millis) -> Result<Status, Fai
     }
     let last_run = store.runs(1).await?.first().map(RunStatus::from);
     let states = store.count_messages().await?.into_iter().map(|(state, n)| (state.as_str(), n)).collect();
-    let messages = Messages {
-        states,
-        oldest_waiting: store.oldest_message().await?,
-        worker: message_worker(store, now).await?,
-    };
+    let messages =
+        Messages { states, oldest_waiting: store.oldest_message().await?, worker: message_worker(store, now).await? };
     let hooks = Hooks {
         pending: store.count_hooks(HookState::Pending).await?,
         failed: store.count_hooks(HookState::Failed).await?,

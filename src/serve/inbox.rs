@@ -75,8 +75,7 @@ pub(super) fn open(
 }
 
 async fn write(engine: &Engine, batch: &mut Vec<Waiting>) {
-    let (hooks, answers): (Vec<_>, Vec<_>) =
-        batch.drain(..).map(|one| (one.hook, (one.answer, one._held))).unzip();
+    let (hooks, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|one| (one.hook, (one.answer, one._held))).unzip();
     let stored = receive(engine.store(), &hooks, engine.clock().now()).await;
     for ((answer, _held), stored) in answers.into_iter().zip(stored) {
         // Whoever no longer listens gets it again from the vendor, and reads the record twice.

@@ -121,7 +121,8 @@ async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static s
 /// Answers requests until the stop, and those that are under way a little longer.
 async fn answer(desk: Arc<Desk>, listener: TcpListener) {
     let stop = desk.engine.stop().clone();
-    let served = axum::serve(listener, http::router(desk.clone())).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let served =
+        axum::serve(listener, http::router(desk.clone())).with_graceful_shutdown(stop.clone().cancelled_owned());
     let patience = async {
         stop.cancelled().await;
         systemd::tell("STOPPING=1");

@@ -314,8 +314,7 @@ impl Store {
 
     /// When the oldest message was stored that is neither sent nor given up.
     pub async fn oldest_message(&self) -> Result<Option<Millis>> {
-        let waiting =
-            [MessageState::Pending, MessageState::Held, MessageState::Sending, MessageState::Unknown];
+        let waiting = [MessageState::Pending, MessageState::Held, MessageState::Sending, MessageState::Unknown];
         let row = Entity::find()
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::State.is_in(waiting))

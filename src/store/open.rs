@@ -152,10 +152,7 @@ async fn open_postgres(rest: &str) -> Result<DatabaseConnection> {
     Database::connect(options).await.map_err(|error| refused(&url, &error))
 }
 
-async fn open_sqlite(
-    url: &str,
-    synchronous: SqliteSynchronous,
-) -> Result<(DatabaseConnection, DatabaseConnection)> {
+async fn open_sqlite(url: &str, synchronous: SqliteSynchronous) -> Result<(DatabaseConnection, DatabaseConnection)> {
     let parsed: SqliteConnectOptions =
         url.parse().map_err(|error| StoreError::BadUrl { url: url.to_owned(), why: format!("{error}") })?;
     if url.contains(":memory:") || url.contains("mode=memory") {

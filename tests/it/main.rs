@@ -13,6 +13,7 @@ mod kill;
 mod mutants;
 mod postgres;
 mod requirements;
+mod serve;
 mod sim;
 mod store;
 mod store_concurrency;
