@@ -216,7 +216,7 @@ async fn connect_sqlite(
             let options = options
                 .create_if_missing(usage == SqliteUse::Write)
                 .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(synchronous.clone())
+                .synchronous(synchronous)
                 .busy_timeout(BUSY)
                 .foreign_keys(true)
                 // A whole batch of rows crosses over from SQLite's thread without waiting.

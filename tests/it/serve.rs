@@ -160,8 +160,10 @@ async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     panic!("{what} never came");
 }
 
-/// The captured deliveries: headers and body.
-fn captured() -> Option<Vec<(Vec<(String, String)>, String)>> {
+/// A delivery's headers and body.
+type Delivered = (Vec<(String, String)>, String);
+
+fn captured() -> Option<Vec<Delivered>> {
     let root = std::env::var_os("COUNTERPART_TEST_DATA")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let path = root.join("captured/woocommerce_11.0.1.jsonl");
