@@ -8,5 +8,6 @@ pub mod config;
 pub mod engine;
 pub mod mutation;
 pub mod schedule;
+pub mod serve;
 pub mod store;
 pub mod templates;

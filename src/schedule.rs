@@ -123,6 +123,52 @@ impl Schedule {
     }
 }
 
+/// A schedule as people say it: `every day at 02:00 (Europe/Stockholm)`. What is too involved for that stays as it is.
+pub fn in_words(text: &str, zone: &str) -> String {
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    let said = match fields[..] {
+        [minute, hour, day, month, weekday] => say(minute, hour, day, month, weekday),
+        _ => None,
+    };
+    format!("{} ({zone})", said.unwrap_or_else(|| format!("at `{text}`")))
+}
+
+fn say(minute: &str, hour: &str, day: &str, month: &str, weekday: &str) -> Option<String> {
+    const DAYS: [&str; 8] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+    // Steps that do not divide the whole are not even.
+    let every = |field: &str, unit: &str, whole: u32| match field {
+        "*" => Some(format!("every {unit}")),
+        _ => {
+            let step = field.strip_prefix("*/")?.parse::<u32>().ok()?;
+            (step > 1 && whole.is_multiple_of(step)).then(|| format!("every {step} {unit}s"))
+        }
+    };
+    let weekday_name = |text: &str| {
+        let short = |day: &&&str| day[..3].eq_ignore_ascii_case(text);
+        let number = text.parse::<usize>().ok().and_then(|n| DAYS.get(n));
+        number.or_else(|| DAYS.iter().find(short)).copied()
+    };
+    let on = match (day, month, weekday) {
+        ("*", "*", "*") => None,
+        ("*", "*", _) => Some(match weekday.split_once('-') {
+            Some((from, to)) => format!("{} to {}", weekday_name(from)?, weekday_name(to)?),
+            None => weekday.split(',').map(weekday_name).collect::<Option<Vec<_>>>()?.join(" and "),
+        }),
+        (_, "*", "*") => Some(format!("day {} of every month", day.parse::<u32>().ok()?)),
+        _ => return None,
+    };
+    let at = match (minute.parse::<u32>(), hour.parse::<u32>()) {
+        (Ok(minute), Ok(hour)) => {
+            let at = format!("at {hour:02}:{minute:02}");
+            return Some(on.map_or_else(|| format!("every day {at}"), |on| format!("{at} on {on}")));
+        }
+        (Ok(minute), Err(_)) => format!("{} at minute {minute}", every(hour, "hour", 24)?),
+        (Err(_), Err(_)) if hour == "*" => every(minute, "minute", 60)?,
+        _ => return None,
+    };
+    Some(on.map_or_else(|| at.clone(), |on| format!("{at} on {on}")))
+}
+
 /// Weekday numbers as crontab counts them (0 and 7 are Sunday), as names that leave no doubt.
 fn weekdays(field: &str) -> Result<String, ScheduleError> {
     const NAMES: [&str; 8] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"];
@@ -190,6 +236,25 @@ mod tests {
                     after = next;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn schedules_are_said_in_words() {
+        for (text, words) in [
+            ("0 2 * * *", "every day at 02:00 (UTC)"),
+            ("5 14 * * 1-5", "at 14:05 on Monday to Friday (UTC)"),
+            ("0 6 * * 0,WED", "at 06:00 on Sunday and Wednesday (UTC)"),
+            ("0 6 1 * *", "at 06:00 on day 1 of every month (UTC)"),
+            ("*/15 * * * *", "every 15 minutes (UTC)"),
+            ("* * * * *", "every minute (UTC)"),
+            ("30 * * * *", "every hour at minute 30 (UTC)"),
+            ("0 */6 * * 7", "every 6 hours at minute 0 on Sunday (UTC)"),
+            ("*/25 * * * *", "at `*/25 * * * *` (UTC)"),
+            ("0 2 13 * 5", "at `0 2 13 * 5` (UTC)"),
+            ("1,2 3 * * *", "at `1,2 3 * * *` (UTC)"),
+        ] {
+            assert_eq!(super::in_words(text, "UTC"), words);
         }
     }
 

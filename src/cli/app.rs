@@ -17,13 +17,35 @@ use crate::store::Store;
 /// Loads the configuration and opens its store with the schema up to date.
 pub(super) async fn open(config: &Path) -> Result<(Arc<Config>, Store), Failure> {
     let config = Arc::new(Config::load(config)?);
-    let store = Store::open(&config.store_options()).await?;
+    // Where messages go out, a power cut must not make the store forget that one was being sent.
+    let store = match config.flows.is_empty() {
+        true => Store::open(&config.store_options()).await?,
+        false => Store::open_durable(&config.store_options()).await?,
+    };
+    store.migrate().await?;
+    Ok((config, store))
+}
+
+/// The same for a process that answers for what it has stored.
+pub(super) async fn open_durable(config: &Path) -> Result<(Arc<Config>, Store), Failure> {
+    let config = Arc::new(Config::load(config)?);
+    let store = Store::open_durable(&config.store_options()).await?;
     store.migrate().await?;
     Ok((config, store))
 }
 
 /// An engine on the real network and the real clock, which stops between calls at the first Ctrl-C.
 pub(super) fn engine(out: &Output, config: Arc<Config>, store: Store) -> Result<Engine, Failure> {
+    engine_with(out, config, store, Arc::new(Bars::new(out)))
+}
+
+/// The same, telling its progress elsewhere.
+pub(super) fn engine_with(
+    out: &Output,
+    config: Arc<Config>,
+    store: Store,
+    progress: Arc<dyn Progress>,
+) -> Result<Engine, Failure> {
     let problems: Vec<_> = config
         .connections
         .values()
@@ -35,7 +57,6 @@ pub(super) fn engine(out: &Output, config: Arc<Config>, store: Store) -> Result<
     }
     let stop = CancellationToken::new();
     stop_on_ctrl_c(out, stop.clone());
-    let progress: Arc<dyn Progress> = Arc::new(Bars::new(out));
     Ok(Engine::new(config, store, Arc::new(SystemClock), transport()?, progress, stop)?)
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::app;
 use super::output::{Failure, Output, Tone, duration, time, window};
-use crate::config::{Config, load_mapping};
+use crate::config::{Config, SyncConfig, load_mapping};
 use crate::engine::EngineError;
 use crate::schedule::Schedule;
 
@@ -51,7 +51,8 @@ pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Fa
         out.line(connections.to_string());
         show_fields(out, &config, &document);
         for (sync, runs) in &schedules {
-            out.line(format!("{sync} runs next at {}", runs.join(", ")));
+            let words = config.syncs.iter().find(|entry| entry.name == *sync).map(in_words).unwrap_or_default();
+            out.line(format!("{sync} runs {words}; next at {}", runs.join(", ")));
         }
     }
     let online = if args.online { Some(online(out, path).await?) } else { None };
@@ -134,6 +135,11 @@ fn schedules(config: &Config) -> std::collections::BTreeMap<String, Vec<String>>
         all.insert(sync.name.clone(), runs);
     }
     all
+}
+
+fn in_words(sync: &SyncConfig) -> String {
+    let zone = sync.timezone.as_deref().unwrap_or("UTC");
+    crate::schedule::in_words(sync.schedule.as_deref().unwrap_or_default(), zone)
 }
 
 /// Asks every vendor; one entry for each connection.

@@ -9,13 +9,16 @@ mod conflicts;
 mod connectors;
 mod demo;
 mod explain;
+mod inbox;
 mod init;
 mod messages;
+mod outbox;
 mod output;
 mod plan;
 mod revert;
 mod runs;
 mod sandbox;
+mod serve;
 mod status;
 mod sync;
 
@@ -66,6 +69,8 @@ enum Command {
     Apply(plan::ApplyArgs),
     /// Read, reconcile and write once: what cron runs.
     Sync(sync::Args),
+    /// Run until stopped: take webhooks, send messages, run syncs by their schedules.
+    Serve(serve::Args),
     /// Coverage, freshness, queue and budget of every connection.
     Status,
     /// Every field of a person: value, who wrote it, when, under which rule.
@@ -74,6 +79,10 @@ enum Command {
     Conflicts(conflicts::Args),
     /// The texts that customers get, and how one looks.
     Messages(messages::Args),
+    /// Messages to customers and what became of them.
+    Outbox(outbox::Args),
+    /// Webhooks that came in.
+    Inbox(inbox::Args),
     /// Earlier runs.
     Runs(runs::Args),
     /// Plan to take a run back.
@@ -147,10 +156,13 @@ async fn run(out: &Output, cli: Cli) -> Result<u8, Failure> {
         Command::Plan(args) => plan::run(out, &config, &args).await,
         Command::Apply(args) => plan::apply(out, &config, &args).await,
         Command::Sync(args) => sync::run(out, &config, &args).await,
+        Command::Serve(args) => serve::run(out, &config, &args).await,
         Command::Status => status::run(out, &config).await,
         Command::Explain(args) => explain::run(out, &config, &args).await,
         Command::Conflicts(args) => conflicts::run(out, &config, args).await,
         Command::Messages(args) => messages::run(out, &config, &args),
+        Command::Outbox(args) => outbox::run(out, &config, args).await,
+        Command::Inbox(args) => inbox::run(out, &config, args).await,
         Command::Runs(args) => runs::run(out, &config, &args).await,
         Command::Revert(args) => revert::run(out, &config, &args).await,
         Command::Sandbox(args) => sandbox::run(out, args).await,
@@ -176,6 +188,8 @@ async fn run(out: &Output, cli: Cli) -> Result<u8, Failure> {
 fn logging(cli: &Cli, out: &Output) {
     let level = match (cli.quiet, cli.verbose) {
         (true, _) => "error",
+        // Nobody looks at its screen: its log is what there is.
+        (false, 0) if matches!(cli.command, Command::Serve(_)) => "counterpart=info,warn",
         (false, 0) => "warn",
         (false, 1) => "counterpart=info,warn",
         (false, _) => "counterpart=trace,counterpart_connectors=trace,info",

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::config::ConfigError;
 use crate::engine::EngineError;
+use crate::serve::ServeError;
 use crate::store::StoreError;
 
 /// What a coloured word means.
@@ -314,6 +315,15 @@ impl From<StoreError> for Failure {
             StoreError::Db(_) => (1, "check that the database is there, has space, and lets you write"),
         };
         Failure::new(code, message, help)
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Failure {
+        match error {
+            ServeError::Engine(error) => error.into(),
+            ServeError::Ended(_) => Failure::failed(error.to_string(), "start it again, and report what the log says"),
+        }
     }
 }
 

@@ -10,9 +10,9 @@ use super::app;
 use super::output::{Failure, Output, Tone, duration, time, window};
 use crate::budget::{Standing, standing};
 use crate::config::{Config, SyncConfig};
-use crate::engine::{EngineError, OperationCounts, RunReport, StreamReport, worker};
+use crate::engine::{EngineError, OperationCounts, RunReport, StreamReport, message_worker, worker};
 use crate::schedule::Schedule;
-use crate::store::{Run, Store};
+use crate::store::{HookState, Run, Store};
 
 /// The one stream that is read.
 const STREAM: &str = "contact";
@@ -27,6 +27,8 @@ struct Status {
     syncs: Vec<SyncStatus>,
     /// What waits for a person, by kind.
     queue: BTreeMap<String, u64>,
+    messages: Messages,
+    hooks: Hooks,
     /// The latest run of any kind.
     last_run: Option<RunStatus>,
     /// Why things are not as they should be; empty when they are.
@@ -52,6 +54,26 @@ struct ConnectionStatus {
     queue: BTreeMap<String, u64>,
     budget: Vec<Standing>,
     in_use_by: Option<String>,
+}
+
+/// What is done in chats because of events.
+#[derive(Serialize)]
+struct Messages {
+    /// How many stand in each state; states with none are left out.
+    states: BTreeMap<&'static str, u64>,
+    /// When the oldest was stored that is neither sent nor given up.
+    oldest_waiting: Option<Millis>,
+    /// The process that does the work now.
+    worker: Option<String>,
+}
+
+/// Webhooks that came in.
+#[derive(Serialize)]
+struct Hooks {
+    pending: u64,
+    failed: u64,
+    /// When the oldest pending one came.
+    oldest_pending: Option<Millis>,
 }
 
 /// How much of the stream is known.
@@ -145,7 +167,16 @@ async fn look(config: &Config, store: &Store, now: Millis) -> Result<Status, Fai
         });
     }
     let last_run = store.runs(1).await?.first().map(RunStatus::from);
-    let mut status = Status { connections, syncs, queue: store.count_open().await?, last_run, degraded: Vec::new() };
+    let states = store.count_messages().await?.into_iter().map(|(state, n)| (state.as_str(), n)).collect();
+    let messages =
+        Messages { states, oldest_waiting: store.oldest_message().await?, worker: message_worker(store, now).await? };
+    let hooks = Hooks {
+        pending: store.count_hooks(HookState::Pending).await?,
+        failed: store.count_hooks(HookState::Failed).await?,
+        oldest_pending: store.oldest_hook().await?,
+    };
+    let queue = store.count_open().await?;
+    let mut status = Status { connections, syncs, queue, messages, hooks, last_run, degraded: Vec::new() };
     status.degraded = degraded(config, &status, &runs);
     Ok(status)
 }
@@ -284,6 +315,15 @@ fn degraded(config: &Config, status: &Status, runs: &BTreeMap<String, Last>) -> 
     for (kind, count) in &status.queue {
         reasons.push(format!("waiting for a person: {count} {kind}; `counterpart conflicts list`"));
     }
+    for (state, what) in [("unknown", "may have arrived or not"), ("refused", "were refused by the vendor")] {
+        if let Some(count) = status.messages.states.get(state) {
+            reasons.push(format!("{count} messages {what}; `counterpart outbox list --state {state}`"));
+        }
+    }
+    if status.hooks.failed > 0 {
+        let failed = status.hooks.failed;
+        reasons.push(format!("{failed} webhooks led to nothing; `counterpart inbox list --state failed`"));
+    }
     reasons
 }
 
@@ -343,6 +383,19 @@ fn show(out: &Output, status: &Status, now: Millis) {
         ]);
     }
     out.line(rows.to_string());
+    if !status.messages.states.is_empty() {
+        let states: Vec<String> = status.messages.states.iter().map(|(state, n)| format!("{n} {state}")).collect();
+        let oldest = status.messages.oldest_waiting.map(|at| format!("; the oldest waits for {}", duration(now - at)));
+        out.line(format!("messages: {}{}", states.join(", "), oldest.unwrap_or_default()));
+    }
+    if status.hooks.pending + status.hooks.failed > 0 {
+        let oldest = status.hooks.oldest_pending.map(|at| format!("; the oldest waits for {}", duration(now - at)));
+        let Hooks { pending, failed, .. } = status.hooks;
+        out.line(format!("webhooks: {pending} pending, {failed} failed{}", oldest.unwrap_or_default()));
+    }
+    if let Some(worker) = &status.messages.worker {
+        out.line(format!("messages are sent by {worker}"));
+    }
     if status.last_run.is_none() {
         out.line("nothing has run yet: `counterpart sync`");
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::app;
 use super::output::{Failure, Output, duration};
-use crate::engine::{RunReport, Verdict};
+use crate::engine::{EngineError, RunReport, Verdict};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -14,8 +14,20 @@ pub(super) struct Args {
 
 pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, Failure> {
     let (config, store) = app::open(config).await?;
+    let has_flows = !config.flows.is_empty();
     let engine = app::engine(out, config, store)?;
-    let report = engine.sync(&args.syncs).await?;
+    let mut report = engine.sync(&args.syncs).await?;
+    if has_flows && !engine.is_stopped() {
+        match engine.work().await {
+            Ok((streams, pass)) => report.tell(&streams, pass),
+            Err(error @ EngineError::Working { .. }) => report.notes.push(error.to_string()),
+            Err(error) => {
+                // The contacts are written; that is told whatever becomes of the messages.
+                report.notes.push(format!("messages: {error}"));
+                report.verdict = report.verdict.max(Verdict::Partial);
+            }
+        }
+    }
     show(out, &report)?;
     Ok(report.verdict.exit_code())
 }
@@ -53,6 +65,12 @@ pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
             done.created, done.updated, done.cleared, done.deleted, done.failed, done.unknown, done.held, sync.conflicts
         ));
     }
+    if let Some(pass) = report.messages {
+        out.line(format!(
+            "messages: {} webhooks read, {} events, {} sent, {} resolved, {} dropped, {} refused, {} unknown",
+            pass.hooks, pass.events, pass.sent, pass.resolved, pass.dropped, pass.refused, pass.unknown
+        ));
+    }
     if !report.spent.is_empty() {
         let mut spent = out.table(&["calls", "at", "for", "lane"]);
         for row in &report.spent {
@@ -70,6 +88,9 @@ pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
         Verdict::Ok => "everything agrees".to_owned(),
         Verdict::Partial if report.syncs.iter().any(|sync| sync.conflicts > 0) => {
             format!("{}: `counterpart conflicts list` shows what waits", out.verdict("partial"))
+        }
+        Verdict::Partial if report.messages.is_some_and(|pass| pass.refused + pass.unknown > 0) => {
+            format!("{}: `counterpart outbox list` shows the messages", out.verdict("partial"))
         }
         Verdict::Partial => format!("{}: the next run goes on where this one stopped", out.verdict("partial")),
         Verdict::Guarded => format!(

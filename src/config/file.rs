@@ -22,6 +22,9 @@ pub struct File {
     pub connectors_dir: Option<PathBuf>,
     /// Folder with mapping data of your own; its subfolder `messages` holds texts NAME.LANGUAGE.txt.
     pub mappings_dir: Option<PathBuf>,
+    /// How `counterpart serve` works.
+    #[serde(default)]
+    pub serve: ServeFile,
     /// The accounts, by the name you choose.
     #[serde(default)]
     pub connections: BTreeMap<String, ConnectionFile>,
@@ -53,6 +56,34 @@ fn default_url() -> String {
 impl Default for StoreFile {
     fn default() -> StoreFile {
         StoreFile { url: default_url() }
+    }
+}
+
+/// `[serve]`
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServeFile {
+    /// Address and port for webhooks, health and metrics. A proxy with TLS stands before it.
+    #[serde(default = "default_listen")]
+    pub listen: String,
+    /// How often the streams are read that the flows live on, whatever webhooks say: `30s`, `1m`, `1h`.
+    #[serde(default = "default_poll")]
+    pub poll: String,
+    /// How vendors reach it: `https://hooks.example.com`. Some sign the address that they call.
+    pub public_url: Option<String>,
+}
+
+fn default_listen() -> String {
+    "127.0.0.1:8787".to_owned()
+}
+
+fn default_poll() -> String {
+    "1m".to_owned()
+}
+
+impl Default for ServeFile {
+    fn default() -> ServeFile {
+        ServeFile { listen: default_listen(), poll: default_poll(), public_url: None }
     }
 }
 

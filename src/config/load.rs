@@ -16,9 +16,9 @@ use figment::providers::{Env, Serialized};
 use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::file::{ConnectionFile, File, FlowFile, OnDeleteFile, PolicyFile, SyncFile, WriteCheckFile};
+use super::file::{ConnectionFile, File, FlowFile, OnDeleteFile, PolicyFile, ServeFile, SyncFile, WriteCheckFile};
 use super::secret::Reference;
-use super::{Config, ConnectionConfig, FlowConfig, OnDelete, StoreConfig, SyncConfig, WriteCheck};
+use super::{Config, ConnectionConfig, FlowConfig, OnDelete, ServeConfig, StoreConfig, SyncConfig, WriteCheck};
 use crate::schedule::Schedule;
 use crate::templates::Condition;
 
@@ -197,7 +197,30 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
         problems.at(&["mappings_dir"], "there is no such folder", "make it, or leave `mappings_dir` out");
     }
     let store = StoreConfig { url };
-    Some(Config { store, tenant: file.tenant, connections, syncs, flows, connectors_dir, mappings_dir })
+    let serve = serve_config(file.serve, problems);
+    Some(Config { store, tenant: file.tenant, serve, connections, syncs, flows, connectors_dir, mappings_dir })
+}
+
+fn serve_config(file: ServeFile, problems: &mut Problems<'_>) -> ServeConfig {
+    let mut config = ServeConfig { listen: file.listen, public_url: None, ..ServeConfig::default() };
+    match file.poll.parse::<counterpart_core::gate::Period>() {
+        Ok(period) => config.poll_ms = period.ms(),
+        Err(error) => problems.at(&["serve", "poll"], error.to_string(), "write `1m`"),
+    }
+    let port = config.listen.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
+    if port.is_none_or(|port| port.parse::<u16>().is_err()) {
+        let message = format!("`{}` is no address with a port", config.listen);
+        problems.at(&["serve", "listen"], message, "write `127.0.0.1:8787`");
+    }
+    if let Some(url) = file.public_url {
+        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        if host.is_none_or(|host| host.is_empty() || host.contains(['?', '#', ' '])) {
+            let message = format!("`{url}` is no address that a vendor can call");
+            problems.at(&["serve", "public_url"], message, "write `https://hooks.example.com`");
+        }
+        config.public_url = Some(url.trim_end_matches('/').to_owned());
+    }
+    config
 }
 
 fn connection_config(

@@ -31,6 +31,23 @@ pub struct StoreConfig {
     pub url: String,
 }
 
+/// How `serve` works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeConfig {
+    /// Address and port to listen on.
+    pub listen: String,
+    /// How often the streams are read that the flows live on.
+    pub poll_ms: i64,
+    /// How vendors reach it, without a slash at the end.
+    pub public_url: Option<String>,
+}
+
+impl Default for ServeConfig {
+    fn default() -> ServeConfig {
+        ServeConfig { listen: "127.0.0.1:8787".to_owned(), poll_ms: 60_000, public_url: None }
+    }
+}
+
 /// Whether a record is read once more right before it is written to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WriteCheck {
@@ -127,6 +144,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Whose data this is.
     pub tenant: String,
+    /// How `serve` works.
+    pub serve: ServeConfig,
     /// The accounts, by the name the operator chose.
     pub connections: BTreeMap<String, ConnectionConfig>,
     /// The syncs, in order.
@@ -164,6 +183,11 @@ pub fn load_templates(config: &Config) -> Result<Templates, Vec<Diagnostic>> {
 /// Whether the environment asks for no colours (no-color.org).
 pub fn is_color_refused() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// Where systemd waits to be told that the program is ready, if it does.
+pub fn notify_socket() -> Option<std::ffi::OsString> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty())
 }
 
 /// The mapping of a connection: its own file, else the shipped one, else the one beside the operator's connector.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use counterpart_connectors::{ErrorKind, Hint, Lane, Millis, PullMode, RemoteRecord};
+use counterpart_connectors::{ConnectorError, ErrorKind, Hint, Lane, Millis, PullMode, RemoteRecord};
 
 use super::EngineError;
 use super::session::{STREAM, Source, Wired};
@@ -18,6 +18,20 @@ const MAX_ATTEMPTS: i32 = 10;
 /// The first pause after a failure; it doubles.
 const BACKOFF_MS: Millis = 5_000;
 
+/// Why a record was not read.
+#[derive(Clone)]
+enum Missed {
+    /// The work ends; that is no failure of the delivery.
+    Stopped,
+    Failed(String),
+}
+
+impl From<ConnectorError> for Missed {
+    fn from(error: ConnectorError) -> Missed {
+        if error.kind == ErrorKind::Stopped { Missed::Stopped } else { Missed::Failed(error.message) }
+    }
+}
+
 impl Worker<'_> {
     /// Reads what the deliveries to one connection pointed at. Several that point at one record cost one call.
     pub(super) async fn intake(&self, wired: &Arc<Wired>, pass: &mut Pass) -> Result<(), EngineError> {
@@ -27,12 +41,17 @@ impl Worker<'_> {
             if hooks.is_empty() || self.engine.is_stopped() {
                 return Ok(());
             }
-            let mut outcomes: BTreeMap<(String, String), Result<(), String>> = BTreeMap::new();
+            let mut outcomes: BTreeMap<(String, String), Result<(), Missed>> = BTreeMap::new();
             let mut done = Vec::new();
             for hook in &hooks {
                 match self.take_in(wired, hook, &mut outcomes).await? {
                     Ok(()) => done.push(hook.id),
-                    Err(why) => {
+                    // Whoever works next finds it as it is.
+                    Err(Missed::Stopped) => {
+                        self.engine.store.hooks_done(&done, self.engine.clock.now()).await?;
+                        return Ok(());
+                    }
+                    Err(Missed::Failed(why)) => {
                         let again = hook.attempts + 1 < MAX_ATTEMPTS;
                         let pause = BACKOFF_MS << hook.attempts.clamp(0, 10);
                         let not_before = again.then(|| self.engine.clock.now() + pause);
@@ -49,8 +68,8 @@ impl Worker<'_> {
         &self,
         wired: &Arc<Wired>,
         hook: &Hook,
-        outcomes: &mut BTreeMap<(String, String), Result<(), String>>,
-    ) -> Result<Result<(), String>, EngineError> {
+        outcomes: &mut BTreeMap<(String, String), Result<(), Missed>>,
+    ) -> Result<Result<(), Missed>, EngineError> {
         let hints: Vec<Hint> = serde_json::from_value(hook.hints.clone()).unwrap_or_default();
         for hint in hints {
             // A message tells that its conversation changed.
@@ -74,7 +93,7 @@ impl Worker<'_> {
     }
 
     /// Reads one record again; streams that nothing here lives on are left alone.
-    async fn fetch(&self, wired: &Arc<Wired>, stream: &str, id: &str) -> Result<Result<(), String>, EngineError> {
+    async fn fetch(&self, wired: &Arc<Wired>, stream: &str, id: &str) -> Result<Result<(), Missed>, EngineError> {
         let own = self.sources.iter().find(|source| source.wired.name == wired.name && source.stream == stream);
         let contacts = (stream == STREAM).then(|| Source::contacts(wired));
         let Some(source) = own.or(contacts.as_ref()) else { return Ok(Ok(())) };
@@ -88,7 +107,7 @@ impl Worker<'_> {
                 let record = RemoteRecord { id: id.to_owned(), body, updated_at: None, version: None, deleted: true };
                 Incoming { deleted: true, ..source.observe(record).row }
             }
-            Err(error) => return Ok(Err(error.message)),
+            Err(error) => return Ok(Err(error.into())),
         };
         let now = self.engine.clock.now();
         self.engine.store.observe_one(&wired.name, stream, &row, now).await?;
@@ -96,7 +115,7 @@ impl Worker<'_> {
     }
 
     /// Where single records cannot be read, the newest page is.
-    async fn read_head(&self, source: &Source) -> Result<Result<(), String>, EngineError> {
+    async fn read_head(&self, source: &Source) -> Result<Result<(), Missed>, EngineError> {
         let mode = if source.capabilities.head { PullMode::Head } else { PullMode::Full };
         let request = counterpart_connectors::PullRequest { stream: &source.stream, mode, cursor: None, parent: None };
         match source.wired.connection.pull(Lane::Repair, request).await {
@@ -108,7 +127,7 @@ impl Worker<'_> {
                 }
                 Ok(Ok(()))
             }
-            Err(error) => Ok(Err(error.message)),
+            Err(error) => Ok(Err(error.into())),
         }
     }
 }

@@ -39,7 +39,7 @@ pub use report::{
     Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,
     Verdict,
 };
-pub use worker::{Pass, Worker};
+pub use worker::{Pass, Worker, message_worker};
 
 use crate::config::Config;
 use crate::store::{Store, StoreError};
@@ -238,6 +238,24 @@ impl Engine {
     /// Whether somebody asked the engine to stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.is_cancelled()
+    }
+
+    /// The configuration it works by.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// Cancelled when somebody asks the engine to stop.
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.stop
     }
 
     /// Resolves when somebody asks the engine to stop.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use counterpart_core::guard::Tripped;
 use serde::{Deserialize, Serialize};
 
+use super::worker::Pass;
+
 /// How a run ended, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -138,8 +140,31 @@ pub struct RunReport {
     pub guards: Vec<Tripped>,
     /// What each call was spent on.
     pub spent: Vec<SpentReport>,
+    /// What was done for the flows beside the contacts; none where there are no flows, or another process does it. What
+    /// was sent and resolved is counted in the operations of the first sync as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Pass>,
     /// What a person should know, in the order it happened.
     pub notes: Vec<String>,
+}
+
+impl RunReport {
+    /// Adds what was done for the flows.
+    pub fn tell(&mut self, streams: &[StreamReport], pass: Pass) {
+        if let Some(first) = self.syncs.first_mut() {
+            first.operations.sent += pass.sent;
+            first.operations.resolved += pass.resolved;
+        }
+        let cut: Vec<&StreamReport> = streams.iter().filter(|stream| !stream.complete).collect();
+        for stream in &cut {
+            let why = stream.why.as_deref().unwrap_or("no reason is known");
+            self.notes.push(format!("{}: {} was not read completely: {why}", stream.connection, stream.stream));
+        }
+        if !cut.is_empty() || pass.refused + pass.unknown > 0 {
+            self.verdict = self.verdict.max(Verdict::Partial);
+        }
+        self.messages = Some(pass);
+    }
 }
 
 /// Calls and time for one connection.

@@ -315,7 +315,15 @@ impl Engine {
         } else {
             Verdict::Ok
         };
-        Ok(RunReport { run: session.run, verdict, syncs, guards: progressed.guards, spent, notes: progressed.notes })
+        Ok(RunReport {
+            run: session.run,
+            verdict,
+            syncs,
+            guards: progressed.guards,
+            spent,
+            messages: None,
+            notes: progressed.notes,
+        })
     }
 
     pub(super) async fn plan_report(

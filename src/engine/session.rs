@@ -156,7 +156,7 @@ pub(super) fn holder() -> String {
 
 /// Whether a holder on this machine is a process that no longer exists. A holder elsewhere counts as alive until its
 /// lease runs out.
-fn surely_dead(other: &str, ours: &str) -> bool {
+pub(super) fn surely_dead(other: &str, ours: &str) -> bool {
     let mut other = other.split(':');
     let mut ours = ours.split(':');
     let (Some(host), Some(pid)) = (other.next(), other.next()) else { return false };

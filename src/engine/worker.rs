@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use counterpart_connectors::Millis;
-use serde::Serialize;
+use counterpart_connectors::{Connection, Millis, OpenGate};
+use serde::{Deserialize, Serialize};
 
 use super::report::StreamReport;
-use super::session::{LEASE_MS, Source, Wired, holder};
+use super::session::{LEASE_MS, Source, Wired, holder, surely_dead};
 use super::{Engine, EngineError};
 use crate::budget::Ledger;
+use crate::store::{Store, StoreError};
 
 /// The lease of the one worker.
 const WORK: &str = "messages";
@@ -31,7 +32,7 @@ pub struct Worker<'e> {
 }
 
 /// What one pass did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pass {
     /// Received webhooks whose records were read.
     pub hooks: u64,
@@ -47,6 +48,12 @@ pub struct Pass {
     pub refused: u64,
     /// Attempts whose outcome is not known yet.
     pub unknown: u64,
+}
+
+/// Who does what the flows ask for now, this process or another; none when nobody does, as far as can be told from here.
+pub async fn message_worker(store: &Store, now: Millis) -> Result<Option<String>, StoreError> {
+    let found = store.lease_holder(WORK).await?;
+    Ok(found.filter(|(other, until)| *until > now && !surely_dead(other, &holder())).map(|(other, _)| other))
 }
 
 impl Engine {
@@ -65,10 +72,31 @@ impl Engine {
         }
     }
 
+    /// Reads the streams that the flows live on and does what is due, once: what `sync` does beside its contacts.
+    pub async fn work(&self) -> Result<(Vec<StreamReport>, Pass), EngineError> {
+        let worker = self.worker().await?;
+        let outcome: Result<_, EngineError> = async { Ok((worker.read().await?, worker.pass().await?)) }.await;
+        let closed = worker.close().await;
+        let done = outcome?;
+        closed?;
+        Ok(done)
+    }
+
+    /// Every connection, open for webhooks: to verify one makes no call, so that no budget is asked.
+    pub fn receivers(&self) -> Result<BTreeMap<String, Connection>, EngineError> {
+        let open = |name: &String| Ok((name.clone(), self.wire(name, Arc::new(OpenGate))?.connection));
+        self.config.connections.keys().map(open).collect()
+    }
+
     async fn make_worker(&self, holder: &str) -> Result<Worker<'_>, EngineError> {
         let now = self.clock.now();
         let streams = super::flow_streams(&self.config);
-        let names: BTreeSet<String> = streams.iter().map(|(name, _)| name.clone()).collect();
+        let mut names: BTreeSet<String> = streams.iter().map(|(name, _)| name.clone()).collect();
+        // Webhooks come to connections without flows too.
+        let receivers = self.receivers()?.into_iter().filter(|(_, connection)| connection.takes_hooks());
+        names.extend(receivers.map(|(name, _)| name));
+        // The lease is ours: whoever began those is dead.
+        self.store.fail_orphaned_kind(WORK, now).await?;
         let run = self.store.start_run("messages", &[], "", now).await?;
         let budgets = self.budgets(&names)?;
         let ledger = Arc::new(Ledger::new(self.store.clone(), self.clock.clone(), budgets, run, holder.to_owned()));

@@ -41,6 +41,23 @@ impl Store {
             .collect())
     }
 
+    /// Calls of all runs so far, by connection.
+    pub async fn spent_by_connection(&self) -> Result<BTreeMap<String, u64>> {
+        use budget_spent::Column;
+        // PostgreSQL sums big integers as something wider.
+        let sum = Column::N.sum().cast_as("bigint");
+        let rows: Vec<(String, i64)> = budget_spent::Entity::find()
+            .select_only()
+            .column(Column::Connection)
+            .column_as(sum, "n")
+            .filter(Column::Tenant.eq(self.tenant()))
+            .group_by(Column::Connection)
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        Ok(rows.into_iter().map(|(connection, n)| (connection, n.unsigned_abs())).collect())
+    }
+
     /// How often a run was told that it was too fast, by connection.
     pub async fn rate_limited(&self, run_id: i64) -> Result<BTreeMap<String, u64>> {
         let mut limited = BTreeMap::new();

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use counterpart_core::business::EventKind;
 use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 use serde_json::Value;
 
 use super::json::to_text;
@@ -238,6 +240,11 @@ impl Store {
             .all(self.reader())
             .await?;
         Ok(kinds)
+    }
+
+    /// How many events are stored.
+    pub async fn count_events(&self) -> Result<u64> {
+        Ok(Entity::find().filter(Column::Tenant.eq(self.tenant())).count(self.reader()).await?)
     }
 
     /// One event: its kind, when it happened, when it was seen, whether it is live.

@@ -24,6 +24,22 @@ pub enum HookState {
     Failed,
 }
 
+impl HookState {
+    /// The word that the store and people use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HookState::Pending => "pending",
+            HookState::Done => "done",
+            HookState::Failed => "failed",
+        }
+    }
+
+    /// The state of that name.
+    pub fn named(name: &str) -> Option<HookState> {
+        [HookState::Pending, HookState::Done, HookState::Failed].into_iter().find(|state| state.as_str() == name)
+    }
+}
+
 /// A received webhook.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hook {
@@ -103,6 +119,26 @@ impl Store {
         rows.into_iter().map(Hook::try_from).collect()
     }
 
+    /// How many deliveries there are above a number.
+    pub async fn count_hooks_after(&self, state: Option<HookState>, after: i64) -> Result<u64> {
+        let mut found = Entity::find().filter(Column::Tenant.eq(self.tenant())).filter(Column::Id.gt(after));
+        if let Some(state) = state {
+            found = found.filter(Column::State.eq(state));
+        }
+        Ok(found.count(self.reader()).await?)
+    }
+
+    /// When the oldest delivery came whose records are still to be read.
+    pub async fn oldest_hook(&self) -> Result<Option<Millis>> {
+        let row = Entity::find()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::State.eq(HookState::Pending))
+            .order_by_asc(Column::Id)
+            .one(self.reader())
+            .await?;
+        Ok(row.map(|row| row.received_at))
+    }
+
     /// How many deliveries stand in a state.
     pub async fn count_hooks(&self, state: HookState) -> Result<u64> {
         let found = Entity::find().filter(Column::Tenant.eq(self.tenant())).filter(Column::State.eq(state));
@@ -140,12 +176,15 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Reads a delivery's records once more.
+    /// Reads a delivery's records once more, with as many attempts as a new one has.
     pub async fn replay_hook(&self, id: i64) -> Result<()> {
         let tx = self.begin().await?;
         let done = Entity::update_many()
             .col_expr(Column::State, Expr::value(HookState::Pending))
             .col_expr(Column::NotBefore, Expr::value(0))
+            .col_expr(Column::Attempts, Expr::value(0))
+            .col_expr(Column::Error, Expr::value(None::<String>))
+            .col_expr(Column::DoneAt, Expr::value(None::<Millis>))
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::Id.eq(id))
             .exec(&tx)

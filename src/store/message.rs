@@ -6,8 +6,8 @@ use counterpart_connectors::ActKind;
 use counterpart_core::business::Party;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter, QueryFilter,
-    QueryOrder, QuerySelect,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect,
 };
 
 use super::json::{from_text, to_text};
@@ -36,6 +36,12 @@ pub enum MessageState {
 }
 
 impl MessageState {
+    /// All of them.
+    pub const ALL: [MessageState; 7] = {
+        use MessageState::{Dropped, Held, Pending, Refused, Sending, Sent, Unknown};
+        [Pending, Held, Sending, Sent, Unknown, Refused, Dropped]
+    };
+
     /// The word that the store and people use.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,8 +57,7 @@ impl MessageState {
 
     /// The state of that name.
     pub fn named(name: &str) -> Option<MessageState> {
-        use MessageState::{Dropped, Held, Pending, Refused, Sending, Sent, Unknown};
-        [Pending, Held, Sending, Sent, Unknown, Refused, Dropped].into_iter().find(|state| state.as_str() == name)
+        MessageState::ALL.into_iter().find(|state| state.as_str() == name)
     }
 }
 
@@ -308,6 +313,51 @@ impl Store {
         }
         let rows = Entity::find().filter(condition).order_by_asc(Column::Id).limit(limit).all(self.reader()).await?;
         rows.into_iter().map(Message::try_from).collect()
+    }
+
+    /// How many messages there are above a number.
+    pub async fn count_messages_after(&self, state: Option<MessageState>, after: i64) -> Result<u64> {
+        let mut found = Entity::find().filter(Column::Tenant.eq(self.tenant())).filter(Column::Id.gt(after));
+        if let Some(state) = state {
+            found = found.filter(Column::State.eq(state));
+        }
+        Ok(found.count(self.reader()).await?)
+    }
+
+    /// When the oldest message was stored that is neither sent nor given up.
+    pub async fn oldest_message(&self) -> Result<Option<Millis>> {
+        let waiting = [MessageState::Pending, MessageState::Held, MessageState::Sending, MessageState::Unknown];
+        let row = Entity::find()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::State.is_in(waiting))
+            .order_by_asc(Column::Id)
+            .one(self.reader())
+            .await?;
+        Ok(row.map(|row| row.created_at))
+    }
+
+    /// A person decides about a message; false when it is not in one of these states (any more).
+    pub async fn decide_message(
+        &self,
+        id: i64,
+        from: &[MessageState],
+        state: MessageState,
+        reason: &str,
+        now: Millis,
+    ) -> Result<bool> {
+        let tx = self.begin().await?;
+        let done = Entity::update_many()
+            .col_expr(Column::State, Expr::value(state))
+            .col_expr(Column::Reason, Expr::value(reason))
+            .col_expr(Column::Until, Expr::value(0))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.eq(id))
+            .filter(Column::State.is_in(from.iter().copied()))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected == 1)
     }
 
     /// One message.

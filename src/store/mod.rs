@@ -59,7 +59,7 @@ pub use reconcile::{Reconciled, RecordUpdate};
 pub use record::{Record, RecordCounts, RecordState};
 pub use run::Run;
 pub use scan::Scan;
-pub use stream::StreamState;
+pub use stream::{StreamAge, StreamState};
 
 /// What every function of the store returns.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

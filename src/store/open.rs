@@ -45,14 +45,27 @@ pub struct SchemaState {
 
 impl Store {
     /// Opens the store, creating the database file if needed; does not migrate.
+    ///
+    /// A commit survives the end of the process however it comes. After a power cut an SQLite store may be as it was a
+    /// few commits earlier: what was read is read again. See [`Store::open_durable`] for when that is not enough.
     pub async fn open(options: &StoreOptions) -> Result<Store> {
+        Store::open_with(options, SqliteSynchronous::Normal).await
+    }
+
+    /// The same, where a commit survives a power cut as well: it is on the disk when it returns. For whoever answers
+    /// for what it has stored (webhooks), or does what must not be done twice (messages).
+    pub async fn open_durable(options: &StoreOptions) -> Result<Store> {
+        Store::open_with(options, SqliteSynchronous::Full).await
+    }
+
+    async fn open_with(options: &StoreOptions, synchronous: SqliteSynchronous) -> Result<Store> {
         let url = options.url.trim();
         let (writer, reader) =
             if let Some(rest) = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://")) {
                 let pool = open_postgres(rest).await?;
                 (pool.clone(), pool)
             } else if url.starts_with("sqlite:") {
-                open_sqlite(url).await?
+                open_sqlite(url, synchronous).await?
             } else {
                 return Err(StoreError::BadUrl {
                     url: without_password(url),
@@ -139,16 +152,16 @@ async fn open_postgres(rest: &str) -> Result<DatabaseConnection> {
     Database::connect(options).await.map_err(|error| refused(&url, &error))
 }
 
-async fn open_sqlite(url: &str) -> Result<(DatabaseConnection, DatabaseConnection)> {
+async fn open_sqlite(url: &str, synchronous: SqliteSynchronous) -> Result<(DatabaseConnection, DatabaseConnection)> {
     let parsed: SqliteConnectOptions =
         url.parse().map_err(|error| StoreError::BadUrl { url: url.to_owned(), why: format!("{error}") })?;
     if url.contains(":memory:") || url.contains("mode=memory") {
-        let only = connect_sqlite(url, 1, SqliteUse::Write).await?;
+        let only = connect_sqlite(url, 1, SqliteUse::Write, synchronous).await?;
         return Ok((only.clone(), only));
     }
     inspect_file(parsed.get_filename(), url)?;
-    let writer = connect_sqlite(url, 1, SqliteUse::Write).await?;
-    let reader = connect_sqlite(url, POOL_SIZE, SqliteUse::Read).await?;
+    let writer = connect_sqlite(url, 1, SqliteUse::Write, synchronous).await?;
+    let reader = connect_sqlite(url, POOL_SIZE, SqliteUse::Read, synchronous).await?;
     Ok((writer, reader))
 }
 
@@ -184,7 +197,12 @@ enum SqliteUse {
     Write,
 }
 
-async fn connect_sqlite(url: &str, size: u32, usage: SqliteUse) -> Result<DatabaseConnection> {
+async fn connect_sqlite(
+    url: &str,
+    size: u32,
+    usage: SqliteUse,
+    synchronous: SqliteSynchronous,
+) -> Result<DatabaseConnection> {
     let mut options = ConnectOptions::new(url);
     options
         .min_connections(1)
@@ -198,7 +216,7 @@ async fn connect_sqlite(url: &str, size: u32, usage: SqliteUse) -> Result<Databa
             let options = options
                 .create_if_missing(usage == SqliteUse::Write)
                 .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(SqliteSynchronous::Normal)
+                .synchronous(synchronous)
                 .busy_timeout(BUSY)
                 .foreign_keys(true)
                 // A whole batch of rows crosses over from SQLite's thread without waiting.

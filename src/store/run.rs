@@ -101,6 +101,44 @@ impl Store {
         Ok(failed)
     }
 
+    /// Ends the unfinished runs of a kind as failed. For whoever holds what runs of that kind work under.
+    pub async fn fail_orphaned_kind(&self, kind: &str, now: Millis) -> Result<u64> {
+        let tx = self.begin().await?;
+        let summary = serde_json::json!({ "verdict": DIED, "error": "the process ended before the run did" });
+        let done = Entity::update_many()
+            .col_expr(Column::FinishedAt, Expr::value(now))
+            .col_expr(Column::Verdict, Expr::value(DIED))
+            .col_expr(Column::Summary, Expr::value(to_text(&summary)))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Kind.eq(kind))
+            .filter(Column::FinishedAt.is_null())
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected)
+    }
+
+    /// The last run that was to write for a sync.
+    pub async fn last_run_of(&self, sync: &str) -> Result<Option<Run>> {
+        /// Names that only look alike to the database are few.
+        const ENOUGH: u64 = 50;
+        let rows = Entity::find()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Kind.is_in(["sync", "apply"]))
+            .filter(Column::Syncs.contains(to_text(&sync)))
+            .order_by_desc(Column::Id)
+            .limit(ENOUGH)
+            .all(self.reader())
+            .await?;
+        for row in rows {
+            let run = Run::try_from(row)?;
+            if run.syncs.iter().any(|name| name == sync) {
+                return Ok(Some(run));
+            }
+        }
+        Ok(None)
+    }
+
     /// The latest runs, newest first.
     pub async fn runs(&self, limit: u64) -> Result<Vec<Run>> {
         self.runs_before(i64::MAX, limit).await

@@ -1,7 +1,7 @@
 //! Where the reading of each stream stands.
 
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, Iterable};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, Iterable, QueryFilter, QueryOrder};
 
 use super::tables::stream_state::{ActiveModel, Column, Entity};
 use super::{Millis, Result, Store};
@@ -25,6 +25,19 @@ pub struct StreamState {
     pub typical_rows: Option<i64>,
 }
 
+/// When a stream was read last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamAge {
+    /// Name of the connection.
+    pub connection: String,
+    /// Name of the stream.
+    pub stream: String,
+    /// When a page was read last.
+    pub read: Option<Millis>,
+    /// When the last scan ended that saw everything.
+    pub whole: Option<Millis>,
+}
+
 impl Store {
     /// Where the reading of a stream stands; all empty before the first pull.
     pub async fn stream_state(&self, connection: &str, stream: &str) -> Result<StreamState> {
@@ -39,6 +52,25 @@ impl Store {
             last_pull_at: row.last_pull_at,
             typical_rows: row.typical_rows,
         }))
+    }
+
+    /// Every stream that was ever read, with when a page of it was read last and when a scan last saw all of it.
+    pub async fn stream_ages(&self) -> Result<Vec<StreamAge>> {
+        let rows = Entity::find()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .order_by_asc(Column::Connection)
+            .order_by_asc(Column::Stream)
+            .all(self.reader())
+            .await?;
+        let mut ages = Vec::new();
+        for row in rows {
+            let whole = match row.last_complete_scan {
+                Some(id) => self.scan(id).await?.and_then(|scan| scan.finished_at),
+                None => None,
+            };
+            ages.push(StreamAge { connection: row.connection, stream: row.stream, read: row.last_pull_at, whole });
+        }
+        Ok(ages)
     }
 
     /// Stores where the reading of a stream stands.

@@ -15,6 +15,7 @@ mod mutants;
 mod postgres;
 mod real_conversations;
 mod requirements;
+mod serve;
 mod sim;
 mod store;
 mod store_concurrency;

@@ -53,6 +53,7 @@ impl Lab {
         let config = Config {
             store: StoreConfig { url: "sqlite::memory:".to_owned() },
             tenant: "default".to_owned(),
+            serve: counterpart::config::ServeConfig::default(),
             connections: systems.iter().map(|(name, v)| ((*name).to_owned(), connection(name, *v))).collect(),
             syncs: vec![SyncConfig {
                 name: "people".to_owned(),

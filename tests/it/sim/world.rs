@@ -354,6 +354,7 @@ fn config(plan: &WorldPlan) -> Config {
     Config {
         store: StoreConfig { url: "sqlite::memory:".to_owned() },
         tenant: "default".to_owned(),
+        serve: counterpart::config::ServeConfig::default(),
         connections,
         syncs,
         connectors_dir: None,

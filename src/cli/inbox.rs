@@ -1,0 +1,118 @@
+//! `counterpart inbox`
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::app;
+use super::output::{Failure, Output, rest, time};
+use crate::store::{Hook, HookState, Store, StoreError};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Webhooks, oldest first, with what they said has changed.
+    List {
+        /// Only those that are pending, done or failed.
+        #[arg(long)]
+        state: Option<String>,
+        /// At most this many; 100 as text, all with --json.
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// Go on after this webhook.
+        #[arg(long, value_name = "WEBHOOK")]
+        after: Option<i64>,
+    },
+    /// Read once more what one pointed at; a message that was sent is not sent again.
+    Replay {
+        /// Its number.
+        id: i64,
+    },
+}
+
+pub(super) async fn run(out: &Output, config: &Path, args: Args) -> Result<u8, Failure> {
+    let (_, store) = app::open(config).await?;
+    match args.action.unwrap_or(Action::List { state: None, limit: None, after: None }) {
+        Action::List { state, limit, after } => list(out, &store, state.as_deref(), limit, after).await,
+        Action::Replay { id } => {
+            store.replay_hook(id).await.map_err(|error| match error {
+                StoreError::NotFound { .. } => {
+                    Failure::usage(format!("there is no webhook {id}"), "`counterpart inbox list` shows them")
+                }
+                other => other.into(),
+            })?;
+            if out.json {
+                out.document(&json!({ "hook": id, "state": HookState::Pending.as_str() }))?;
+            } else {
+                out.line(format!(
+                    "webhook {id}: what it pointed at is read again by `counterpart serve` or the next sync"
+                ));
+            }
+            Ok(0)
+        }
+    }
+}
+
+fn entry(hook: &Hook) -> serde_json::Value {
+    json!({
+        "id": hook.id, "connection": hook.connection, "received_at": hook.received_at, "state": hook.state.as_str(),
+        "attempts": hook.attempts, "error": hook.error, "hints": hook.hints, "body": hook.body,
+    })
+}
+
+async fn list(
+    out: &Output,
+    store: &Store,
+    state: Option<&str>,
+    limit: Option<u64>,
+    after: Option<i64>,
+) -> Result<u8, Failure> {
+    let state = match state {
+        None => None,
+        Some(name) => Some(HookState::named(name).ok_or_else(|| {
+            Failure::usage(format!("there is no state `{name}`"), "take one of pending, done, failed")
+        })?),
+    };
+    let found = store.hooks(state, after.unwrap_or(0), out.limit(limit)).await?;
+    let last = found.last().map_or(after.unwrap_or(0), |hook| hook.id);
+    let more = store.count_hooks_after(state, last).await?;
+    if out.json {
+        out.document(&json!({ "hooks": found.iter().map(entry).collect::<Vec<_>>(), "more": more }))?;
+        return Ok(0);
+    }
+    if found.is_empty() && more == 0 {
+        out.line("there are no webhooks");
+        return Ok(0);
+    }
+    let mut rows = out.table(&["webhook", "at", "about", "state", "attempts", "why", "came"]);
+    for hook in found {
+        rows.add_row([
+            hook.id.to_string(),
+            hook.connection.clone(),
+            about(&hook),
+            hook.state.as_str().to_owned(),
+            hook.attempts.to_string(),
+            hook.error.clone().unwrap_or_default(),
+            time(hook.received_at),
+        ]);
+    }
+    out.line(rows.to_string());
+    if more > 0 {
+        out.line(rest(more, last));
+    }
+    Ok(0)
+}
+
+/// The records it points at.
+fn about(hook: &Hook) -> String {
+    let word = |hint: &serde_json::Value, name: &str| hint[name].as_str().unwrap_or_default().to_owned();
+    let hints = hook.hints.as_array().into_iter().flatten();
+    let all: Vec<String> =
+        hints.map(|hint| format!("{} {}", word(hint, "stream"), word(hint, "external_id"))).collect();
+    all.join(", ")
+}

@@ -1,0 +1,190 @@
+//! `counterpart outbox`
+
+use std::path::Path;
+
+use counterpart_connectors::{ActKind, Clock, SystemClock};
+use serde_json::json;
+
+use super::app;
+use super::output::{Failure, Output, rest, time};
+use crate::store::{Message, MessageState, Store};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Messages, oldest first, with why they stand where they stand.
+    List {
+        /// Only those that are pending, held, sending, sent, unknown, refused or dropped.
+        #[arg(long)]
+        state: Option<String>,
+        /// At most this many; 100 as text, all with --json.
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// Go on after this message.
+        #[arg(long, value_name = "MESSAGE")]
+        after: Option<i64>,
+    },
+    /// One message whole.
+    Show {
+        /// Its number.
+        id: i64,
+    },
+    /// Try one again that was refused, dropped, held, or is unknown.
+    Retry {
+        /// Its number.
+        id: i64,
+        /// Also when the customer may have it already.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Give one up.
+    Drop {
+        /// Its number.
+        id: i64,
+    },
+}
+
+const LIST: &str = "`counterpart outbox list` shows them";
+
+pub(super) async fn run(out: &Output, config: &Path, args: Args) -> Result<u8, Failure> {
+    let (_, store) = app::open(config).await?;
+    match args.action.unwrap_or(Action::List { state: None, limit: None, after: None }) {
+        Action::List { state, limit, after } => list(out, &store, state.as_deref(), limit, after).await,
+        Action::Show { id } => {
+            out.document(&entry(&find(&store, id).await?))?;
+            Ok(0)
+        }
+        Action::Retry { id, yes } => retry(out, &store, id, yes).await,
+        Action::Drop { id } => drop_it(out, &store, id).await,
+    }
+}
+
+async fn find(store: &Store, id: i64) -> Result<Message, Failure> {
+    store.message(id).await?.ok_or_else(|| Failure::usage(format!("there is no message {id}"), LIST))
+}
+
+fn entry(message: &Message) -> serde_json::Value {
+    json!({
+        "id": message.id, "state": message.state.as_str(), "reason": message.reason, "flow": message.flow,
+        "action": message.action.word(), "connection": message.connection, "conversation": message.conversation,
+        "party": message.party, "text": message.text, "mark": message.mark, "intent": message.key,
+        "event": message.event_id, "attempts": message.attempts, "attempted_at": message.attempted_at,
+        "until": (message.until > 0).then_some(message.until), "remote_id": message.remote_id,
+        "created_at": message.created_at,
+    })
+}
+
+async fn list(
+    out: &Output,
+    store: &Store,
+    state: Option<&str>,
+    limit: Option<u64>,
+    after: Option<i64>,
+) -> Result<u8, Failure> {
+    let state = match state {
+        None => None,
+        Some(name) => Some(MessageState::named(name).ok_or_else(|| {
+            let names = MessageState::ALL.map(MessageState::as_str).join(", ");
+            Failure::usage(format!("there is no state `{name}`"), format!("take one of {names}"))
+        })?),
+    };
+    let found = store.messages(state, after.unwrap_or(0), out.limit(limit)).await?;
+    let last = found.last().map_or(after.unwrap_or(0), |message| message.id);
+    let more = store.count_messages_after(state, last).await?;
+    if out.json {
+        out.document(&json!({ "messages": found.iter().map(entry).collect::<Vec<_>>(), "more": more }))?;
+        return Ok(0);
+    }
+    if found.is_empty() && more == 0 {
+        out.line("there are no messages");
+        return Ok(0);
+    }
+    let mut rows = out.table(&["message", "flow", "at", "to", "state", "why", "since"]);
+    for message in found {
+        rows.add_row([
+            message.id.to_string(),
+            message.flow.clone(),
+            message.connection.clone(),
+            to(&message),
+            message.state.as_str().to_owned(),
+            message.reason.clone().unwrap_or_default(),
+            time(message.created_at),
+        ]);
+    }
+    out.line(rows.to_string());
+    if more > 0 {
+        out.line(rest(more, last));
+    }
+    Ok(0)
+}
+
+/// Whom a message is for, as far as that is known.
+fn to(message: &Message) -> String {
+    let party = &message.party;
+    let known = party.email.as_ref().or(party.phone.as_ref()).cloned();
+    known.or_else(|| message.conversation.as_ref().map(|id| format!("conversation {id}"))).unwrap_or_default()
+}
+
+async fn retry(out: &Output, store: &Store, id: i64, yes: bool) -> Result<u8, Failure> {
+    let message = find(store, id).await?;
+    let show = format!("`counterpart outbox show {id}` shows it");
+    if matches!(message.action, ActKind::Send | ActKind::Note) && message.text.is_none() {
+        let message = format!("message {id} has no text: its template could not be filled");
+        return Err(Failure::usage(message, show));
+    }
+    let means = match message.state {
+        MessageState::Unknown if !yes => {
+            let message = format!("message {id} may have reached the customer already: it would go out a second time");
+            return Err(Failure::usage(message, "look into the conversation, then add --yes"));
+        }
+        MessageState::Unknown => "goes out again, although the customer may have it already",
+        MessageState::Refused => "is tried again; the vendor refuses it again unless something changed there",
+        MessageState::Dropped => "is judged again: what made it drop may still hold, such as its age",
+        MessageState::Held => "is judged again now",
+        state => {
+            let message = format!("message {id} is {}: there is nothing to try again", state.as_str());
+            return Err(Failure::usage(message, show));
+        }
+    };
+    decide(store, &message, &[message.state], MessageState::Pending, "tried again by hand").await?;
+    say(out, id, MessageState::Pending, &format!("message {id} {means}"))
+}
+
+async fn drop_it(out: &Output, store: &Store, id: i64) -> Result<u8, Failure> {
+    let message = find(store, id).await?;
+    let open = [MessageState::Pending, MessageState::Held, MessageState::Unknown, MessageState::Refused];
+    if !open.contains(&message.state) {
+        let text = format!("message {id} is {}: it cannot be dropped", message.state.as_str());
+        return Err(Failure::usage(text, format!("`counterpart outbox show {id}` shows it")));
+    }
+    decide(store, &message, &open, MessageState::Dropped, "dropped by hand").await?;
+    say(out, id, MessageState::Dropped, &format!("message {id} is given up"))
+}
+
+async fn decide(
+    store: &Store,
+    message: &Message,
+    from: &[MessageState],
+    state: MessageState,
+    reason: &str,
+) -> Result<(), Failure> {
+    if store.decide_message(message.id, from, state, reason, SystemClock.now()).await? {
+        return Ok(());
+    }
+    let text = format!("message {} has moved on meanwhile; nothing was changed", message.id);
+    Err(Failure::failed(text, format!("`counterpart outbox show {}` shows where it stands", message.id)))
+}
+
+fn say(out: &Output, id: i64, state: MessageState, text: &str) -> Result<u8, Failure> {
+    if out.json {
+        out.document(&json!({ "message": id, "state": state.as_str() }))?;
+    } else {
+        out.line(text);
+    }
+    Ok(0)
+}

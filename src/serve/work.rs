@@ -1,0 +1,125 @@
+//! The worker's loop: passes, readings, and the lease that makes this process the one that works.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use counterpart_connectors::Millis;
+use tokio_util::sync::CancellationToken;
+
+use super::Desk;
+use crate::engine::{EngineError, Pass, Worker};
+
+/// How often a process that is not the worker tries to become it.
+const RETRY_MS: Millis = 3_000;
+/// The longest time without a pass.
+const IDLE_MS: Millis = 5_000;
+/// The shortest time between two passes that nothing new has asked for.
+const PAUSE_MS: Millis = 1_000;
+/// How often the lease is renewed, whatever a pass waits for.
+const RENEW_MS: Millis = 30_000;
+/// How often deliveries are forgotten that were done long ago, and how long ago that is.
+const PRUNE_EVERY_MS: Millis = 3_600_000;
+const KEEP_MS: Millis = 30 * 86_400_000;
+
+/// Works, or waits for whoever does, until the engine is asked to stop.
+pub(super) async fn run(desk: Arc<Desk>) {
+    let mut told: Option<String> = None;
+    while !desk.engine.is_stopped() {
+        match desk.engine.worker().await {
+            Ok(worker) => {
+                told = None;
+                tracing::info!("this process does the work");
+                desk.working.store(true, Ordering::Relaxed);
+                work(&desk, &worker).await;
+                desk.working.store(false, Ordering::Relaxed);
+                if let Err(error) = worker.close().await {
+                    tracing::error!(%error, "the work could not be handed back");
+                }
+            }
+            Err(EngineError::Working { holder, .. }) => {
+                if told.as_ref() != Some(&holder) {
+                    tracing::info!("{holder} does the work; this process takes over when it ends");
+                    told = Some(holder);
+                }
+            }
+            Err(error) => tracing::error!(%error, "the work cannot begin"),
+        }
+        desk.wait_until(desk.now() + RETRY_MS).await;
+    }
+}
+
+/// Passes and readings side by side: a long first reading holds up no message. Both end between two calls.
+async fn work(desk: &Desk, worker: &Worker<'_>) {
+    let until = desk.engine.stop().child_token();
+    tokio::join!(passes(desk, worker, &until), readings(desk, worker, &until), lease(desk, worker, &until));
+}
+
+async fn passes(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) {
+    while !until.is_cancelled() {
+        let soonest = match worker.pass().await {
+            Ok(pass) => {
+                desk.passes.fetch_add(1, Ordering::Relaxed);
+                if pass != Pass::default() {
+                    tracing::info!(?pass, "worked");
+                }
+                PAUSE_MS
+            }
+            Err(error) => {
+                tracing::error!(%error, "a pass failed; the next one goes on");
+                IDLE_MS
+            }
+        };
+        let now = desk.now();
+        let due = worker.next_at().await.ok().flatten();
+        let next = due.map_or(now + IDLE_MS, |due| due.clamp(now + soonest, now + IDLE_MS));
+        tokio::select! {
+            biased;
+            () = until.cancelled() => {}
+            () = desk.woken.notified() => {}
+            () = desk.engine.clock().sleep_until(next) => {}
+        }
+    }
+}
+
+async fn readings(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) {
+    while !until.is_cancelled() {
+        match worker.read().await {
+            Ok(_) => desk.woken.notify_one(),
+            Err(error) => tracing::error!(%error, "a reading failed; the next one goes on"),
+        }
+        let next = desk.now() + desk.engine.config().serve.poll_ms;
+        tokio::select! {
+            biased;
+            () = until.cancelled() => {}
+            () = desk.engine.clock().sleep_until(next) => {}
+        }
+    }
+}
+
+/// Shows that this process is still there, and ends the work when another one has taken it over.
+async fn lease(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) {
+    let mut pruned_at = 0;
+    while !until.is_cancelled() {
+        match worker.renew().await {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!("another process has taken over the work");
+                return until.cancel();
+            }
+            // Whoever cannot renew makes no call either; the lease outlives a short failure.
+            Err(error) => tracing::error!(%error, "the lease of the work could not be renewed"),
+        }
+        let now = desk.now();
+        if now - pruned_at >= PRUNE_EVERY_MS {
+            pruned_at = now;
+            if let Err(error) = desk.engine.store().prune_hooks(now - KEEP_MS).await {
+                tracing::error!(%error, "old webhooks could not be forgotten");
+            }
+        }
+        tokio::select! {
+            biased;
+            () = until.cancelled() => {}
+            () = desk.engine.clock().sleep_until(now + RENEW_MS) => {}
+        }
+    }
+}
