@@ -11,7 +11,7 @@ use super::problems::duration_ms;
 use super::settings::{self, KIT_SETTINGS, Piece};
 
 /// Names the application gives to every connection, and placeholders with a meaning of their own.
-const RESERVED: [&str; 17] = [
+const RESERVED: [&str; 18] = [
     "connector",
     "mapping",
     "region",
@@ -19,6 +19,7 @@ const RESERVED: [&str; 17] = [
     "write_check",
     "trust_clock",
     "read_only",
+    "settle",
     "id",
     "value",
     "since",

@@ -107,6 +107,10 @@ pub struct ConnectionFile {
     /// Never write there.
     #[serde(default)]
     pub read_only: bool,
+    /// How long a message may take to show up there: one that nobody knows of is looked for after that, and sent again
+    /// when it is not there.
+    #[serde(default = "default_settle")]
+    pub settle: String,
     /// The connector's own settings.
     #[serde(flatten)]
     pub settings: Map<String, Value>,
@@ -114,6 +118,10 @@ pub struct ConnectionFile {
 
 fn default_true() -> bool {
     true
+}
+
+fn default_settle() -> String {
+    "2m".to_owned()
 }
 
 /// See [`super::WriteCheck`].

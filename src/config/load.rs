@@ -272,6 +272,10 @@ fn connection_config(
         let at = [place[0], place[1], "region"];
         problems.at(&at, format!("`{region}` is no country code"), "write two letters, such as \"SE\"");
     }
+    let settle = file.settle.parse::<counterpart_core::gate::Period>();
+    if let Err(error) = &settle {
+        problems.at(&[place[0], place[1], "settle"], error.to_string(), "write `2m`");
+    }
     ConnectionConfig {
         connector: file.connector,
         settings,
@@ -285,6 +289,7 @@ fn connection_config(
         },
         trust_clock: file.trust_clock,
         read_only: file.read_only,
+        settle_ms: settle.map_or(0, |period| period.ms()),
     }
 }
 

@@ -89,6 +89,8 @@ pub struct ConnectionConfig {
     pub trust_clock: bool,
     /// Whether nothing is ever written there.
     pub read_only: bool,
+    /// How long a message may take to show up there.
+    pub settle_ms: i64,
 }
 
 /// One set of connections kept in agreement.

@@ -20,8 +20,6 @@ use crate::config::FlowConfig;
 use crate::mutation::{self, Mutation};
 use crate::store::{Message, MessageState};
 
-/// How long a far end may take to show what was sent before "not there" means that it never will be.
-pub(super) const SETTLE_MS: Millis = 120_000;
 /// A far end's clock may differ from ours by this much when a message is recognised by its text.
 const CLOCKS_DIFFER_MS: Millis = 5 * 60_000;
 /// Rows taken at once.
@@ -126,12 +124,18 @@ impl Worker<'_> {
                 self.set(row, MessageState::Sent, None, 0, made.as_deref()).await?;
                 Ok(true)
             }
-            Err(error) => self.failed(row, error, pass).await,
+            Err(error) => self.failed(wired, row, error, pass).await,
         }
     }
 
     /// Sorts a failure into what surely did not happen, what never will, and what nobody knows.
-    async fn failed(&self, row: &Message, error: ConnectorError, pass: &mut Pass) -> Result<bool, EngineError> {
+    async fn failed(
+        &self,
+        wired: &Wired,
+        row: &Message,
+        error: ConnectorError,
+        pass: &mut Pass,
+    ) -> Result<bool, EngineError> {
         let now = self.engine.clock.now();
         let pause = BACKOFF_MS << row.attempts.clamp(0, 10);
         let text = error.message.as_str();
@@ -141,7 +145,7 @@ impl Worker<'_> {
             }
             ErrorKind::OutcomeUnknown => {
                 pass.unknown += 1;
-                (MessageState::Unknown, now + SETTLE_MS, true)
+                (MessageState::Unknown, now + wired.config.settle_ms, true)
             }
             ErrorKind::RateLimited { until } => (MessageState::Held, until.unwrap_or(now + pause), false),
             ErrorKind::Unavailable | ErrorKind::Unauthorized | ErrorKind::Forbidden => {
@@ -332,7 +336,7 @@ impl Worker<'_> {
             // To do it once more changes nothing.
             return self.set(row, MessageState::Pending, None, 0, None).await;
         }
-        let settled = row.attempted_at.unwrap_or(row.created_at) + SETTLE_MS;
+        let settled = row.attempted_at.unwrap_or(row.created_at) + wired.config.settle_ms;
         if now < settled {
             return self.set(row, MessageState::Unknown, row.reason.as_deref(), settled, None).await;
         }

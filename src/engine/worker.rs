@@ -116,7 +116,7 @@ impl Engine {
             }
         }
         for name in &names {
-            self.store.orphan_messages(name, now + super::deliver::SETTLE_MS, now).await?;
+            self.store.orphan_messages(name, now + wired[name].config.settle_ms, now).await?;
         }
         Ok(Worker { engine: self, wired, sources, ledger, holder: holder.to_owned(), run })
     }

@@ -13,6 +13,8 @@ use crate::engine::{EngineError, Pass, Worker};
 const RETRY_MS: Millis = 3_000;
 /// The longest time without a pass.
 const IDLE_MS: Millis = 5_000;
+/// Conversations whose messages are read before it is looked again which are due.
+const HISTORY: u64 = 20;
 /// The shortest time between two passes that nothing new has asked for.
 const PAUSE_MS: Millis = 1_000;
 /// How often the lease is renewed, whatever a pass waits for.
@@ -51,7 +53,12 @@ pub(super) async fn run(desk: Arc<Desk>) {
 /// Passes and readings side by side: a long first reading holds up no message. Both end between two calls.
 async fn work(desk: &Desk, worker: &Worker<'_>) {
     let until = desk.engine.stop().child_token();
-    tokio::join!(passes(desk, worker, &until), readings(desk, worker, &until), lease(desk, worker, &until));
+    tokio::join!(
+        passes(desk, worker, &until),
+        readings(desk, worker, &until),
+        histories(desk, worker, &until),
+        lease(desk, worker, &until)
+    );
 }
 
 async fn passes(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) {
@@ -86,6 +93,23 @@ async fn readings(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) {
         match worker.read().await {
             Ok(_) => desk.woken.notify_one(),
             Err(error) => tracing::error!(%error, "a reading failed; the next one goes on"),
+        }
+        let next = desk.now() + desk.engine.config().serve.poll_ms;
+        tokio::select! {
+            biased;
+            () = until.cancelled() => {}
+            () = desk.engine.clock().sleep_until(next) => {}
+        }
+    }
+}
+
+/// Reads the messages of conversations with whatever calls are left.
+async fn histories(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) {
+    while !until.is_cancelled() {
+        match worker.history(HISTORY).await {
+            Ok(read) if read.conversations > 0 => continue,
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "reading history failed; it goes on later"),
         }
         let next = desk.now() + desk.engine.config().serve.poll_ms;
         tokio::select! {

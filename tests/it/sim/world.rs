@@ -376,5 +376,6 @@ pub fn connection(name: &str, vendor: Vendor) -> ConnectionConfig {
         write_check: WriteCheck::Read,
         trust_clock: true,
         read_only: false,
+        settle_ms: 120_000,
     }
 }
