@@ -106,3 +106,26 @@ async fn receive(store: &Store, hooks: &[NewHook], now: i64) -> Vec<bool> {
     }
     stored
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::sync::mpsc;
+
+    use super::{Inbox, Unstored};
+    use crate::store::NewHook;
+
+    /// Whoever comes when the queue is full is told so at once, and nobody before him is forgotten.
+    #[test]
+    fn a_full_inbox_says_so() {
+        let (sender, mut receiver) = mpsc::channel(2);
+        let inbox = Inbox(sender);
+        let hook = || NewHook { connection: "shop".to_owned(), hints: serde_json::json!([]), body: String::new() };
+        for _ in 0..2 {
+            assert_eq!(inbox.store(hook(), None).now_or_never(), None);
+        }
+        assert_eq!(inbox.waiting(), 2);
+        assert_eq!(inbox.store(hook(), None).now_or_never(), Some(Err(Unstored::Full)));
+        assert!(receiver.try_recv().is_ok() && receiver.try_recv().is_ok() && receiver.try_recv().is_err());
+    }
+}

@@ -1,8 +1,8 @@
 //! The daemon: takes webhooks, does what the flows ask for, and runs the syncs by their schedules.
 //!
-//! Four kinds of task share one engine. The HTTP side verifies a delivery and hands it to the [inbox](inbox), which
-//! commits many at once; only then is it answered. The [worker loop](work) reads what deliveries pointed at and sends
-//! messages; it is woken by the inbox. Each sync with a schedule has a [task of its own](syncs). All of them end between
+//! Four kinds of task share one engine. The HTTP side verifies a delivery and hands it to the inbox, which
+//! commits many at once; only then is it answered. The worker loop reads what deliveries pointed at and sends
+//! messages; it is woken by the inbox. Each sync with a schedule has a task of its own. All of them end between
 //! two calls when the engine is asked to stop; a task that ends otherwise ends the program, so that whatever keeps it
 //! running notices.
 

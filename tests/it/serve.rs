@@ -525,3 +525,28 @@ async fn messages_by_the_command_line() {
     let (third, _) = call(&["sync"]).await;
     assert_eq!((&third["messages"]["sent"], site.lab.told("chat").len()), (&json!(0), 1), "{third}");
 }
+
+/// Given systemd, then it hears when the program is ready and when it stops; SIGTERM is a clean end.
+#[test]
+fn systemd_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("counterpart.toml"), "[serve]\nlisten = \"127.0.0.1:0\"\n").expect("written");
+    let socket = folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).expect("a socket");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_counterpart"))
+        .current_dir(folder.path())
+        .env("NOTIFY_SOCKET", &socket)
+        .args(["--quiet", "serve"])
+        .spawn()
+        .expect("the program starts");
+    let heard = || {
+        let mut line = [0; 64];
+        let length = manager.recv(&mut line).expect("a datagram");
+        String::from_utf8_lossy(&line[..length]).into_owned()
+    };
+    assert_eq!(heard(), "READY=1");
+    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill is there");
+    assert!(sent.success());
+    assert_eq!(heard(), "STOPPING=1");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
