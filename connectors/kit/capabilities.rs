@@ -62,6 +62,14 @@ pub struct Capabilities {
 }
 
 impl Manifest {
+    /// The stream that tells whether a connection works: contacts where there are any, else the first that hangs on no
+    /// other.
+    pub fn first_stream(&self) -> &str {
+        let apart = || self.streams.iter().find(|(_, facts)| facts.parent.is_none());
+        let contacts = self.streams.get_key_value("contact");
+        contacts.or_else(apart).map_or("contact", |(name, _)| name)
+    }
+
     /// What a connection with default settings can do with contacts.
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities_of("contact", &Settings::defaults(self)).unwrap_or_default()
