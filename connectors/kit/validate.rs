@@ -464,7 +464,9 @@ fn auth_shape(auth: &AuthFacts) -> Option<&'static str> {
         (AuthKind::Query, names @ 1.., secrets) if names == secrets => None,
         (AuthKind::Header, ..) => Some("`header` needs names and one secret"),
         (AuthKind::Bearer, ..) => Some("`bearer` needs one secret, and at most one name: the word before it"),
-        (AuthKind::Basic, ..) => Some("`basic` needs user and password in secrets, or the user in names and the password in secrets"),
+        (AuthKind::Basic, ..) => {
+            Some("`basic` needs user and password in secrets, or the user in names and the password in secrets")
+        }
         (AuthKind::Query, ..) => Some("`query` needs as many names as secrets"),
     }
 }

@@ -72,7 +72,8 @@ impl Target {
     /// A target that reads and, for a shipped connector with samples, writes: contacts, or what else there is.
     pub fn new(spec: ConnectionSpec, transport: Arc<dyn Transport>, clock: Arc<dyn Clock>) -> Target {
         // A manifest with mistakes is told of when the suite opens the connection.
-        let stream = find_manifest(&spec).map_or_else(|_| "contact".to_owned(), |facts| facts.first_stream().to_owned());
+        let stream =
+            find_manifest(&spec).map_or_else(|_| "contact".to_owned(), |facts| facts.first_stream().to_owned());
         Target {
             samples: Samples::of(&spec.connector),
             spec,
@@ -208,7 +209,9 @@ impl Lab {
     fn samples(&self) -> Result<&Samples, Stop> {
         match &self.target.samples {
             Some(samples) => Ok(samples),
-            None => skip("nothing is written: there are no sample records for what this connector reads, or it is read_only"),
+            None => skip(
+                "nothing is written: there are no sample records for what this connector reads, or it is read_only",
+            ),
         }
     }
 

@@ -145,12 +145,8 @@ async fn pull(
     from: Option<&str>,
     cursor: &mut Option<String>,
 ) -> Result<Value, ConnectorError> {
-    let request = PullRequest {
-        stream: connection.manifest().first_stream(),
-        mode: mode.mode(),
-        cursor: from,
-        parent: None,
-    };
+    let request =
+        PullRequest { stream: connection.manifest().first_stream(), mode: mode.mode(), cursor: from, parent: None };
     let page = connection.pull(Lane::Incremental, request).await?;
     let ids: Vec<&str> = page.records.iter().map(|record| record.id.as_str()).collect();
     let body = page.records.first().map(|record| record.body.clone());
