@@ -8,6 +8,7 @@ mod budget;
 mod budget_world;
 mod cli;
 mod flows;
+mod flows_tickets;
 mod kill;
 #[cfg(feature = "mutants")]
 mod mutants;
