@@ -70,9 +70,9 @@ impl Manifest {
         contacts.or_else(apart).map_or("contact", |(name, _)| name)
     }
 
-    /// What a connection with default settings can do with contacts.
+    /// What a connection with default settings can do with its [`first_stream`](Manifest::first_stream).
     pub fn capabilities(&self) -> Capabilities {
-        self.capabilities_of("contact", &Settings::defaults(self)).unwrap_or_default()
+        self.capabilities_of(self.first_stream(), &Settings::defaults(self)).unwrap_or_default()
     }
 
     /// What a connection with `settings` can do with `stream`; none when there is no such stream.
