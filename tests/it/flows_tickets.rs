@@ -1,9 +1,11 @@
 //! Tickets that close elsewhere: the chat is resolved, and only when nobody in it waits.
 
+use std::sync::Arc;
+
 use counterpart::config::{Config, FlowConfig, Link};
 use counterpart::engine::Pass;
-use counterpart::store::MessageState;
-use counterpart_connectors::{ActKind, Clock};
+use counterpart::store::{MessageState, NewHook};
+use counterpart_connectors::{ActKind, Clock, Connection, ConnectionSpec, Delivery, OpenGate};
 use counterpart_core::business::EventKind;
 use counterpart_sandbox::{Author, NewTicket, Vendor};
 
@@ -497,4 +499,70 @@ async fn r64_no_order_resolves_a_waiting_customer_away() {
         assert!(lab.is_resolved(&chat), "{chat_is:?} {desk_is:?} seed {seed}: {story:?} {:?}", lab.intents().await);
     }
     assert!(resolved > 10, "the worlds are too quiet: {resolved}");
+}
+
+/// Given a desk that tells of its changes, then a close resolves the chat at once, before any reading could show it; so does a
+/// deletion, after which the ticket cannot be read any more.
+#[tokio::test]
+async fn a_webhook_is_faster_than_the_export() {
+    for status in ["solved", "deleted"] {
+        let systems = [("chat", Vendor::Chatwoot), ("desk", Vendor::Zendesk)];
+        let mut lab = Lab::with_fakes(&systems, &[("desk", "webhook_secret", "s3")]).await;
+        lab.config.flows = vec![on(EventKind::TicketClosed, ActKind::Resolve)];
+        let desk = lab.config.connections.get_mut("desk").expect("a desk");
+        desk.secrets.insert("webhook_secret".to_owned(), "s3".into());
+        let chat = lab.answered_chat().await;
+        let ticket = lab.ticket(Some(&chat));
+        lab.later().await;
+        lab.sandbox.take_hooks();
+        lab.clock.advance(DAY);
+        lab.desk(&ticket, status);
+        lab.receive_hooks("desk").await;
+        let engine = lab.engine(lab.network());
+        let worker = engine.worker().await.expect("nobody else works");
+        let pass = worker.pass().await.expect("it works");
+        worker.close().await.expect("it ends");
+        assert_eq!((pass.hooks, pass.resolved), (1, 1), "{status} {pass:?} {:?}", lab.intents().await);
+        assert!(lab.is_resolved(&chat));
+        lab.later().await;
+        assert_eq!(lab.later().await, Pass::default());
+    }
+}
+
+impl Lab {
+    /// Verifies and stores what one system tells of, as whoever listens for webhooks does.
+    async fn receive_hooks(&self, system: &str) {
+        let config = &self.config.connections[system];
+        let spec = ConnectionSpec {
+            name: system.to_owned(),
+            connector: config.connector.clone(),
+            settings: config.settings.clone(),
+            secrets: config.secrets.clone(),
+            manifest_dirs: Vec::new(),
+        };
+        let connection =
+            Connection::open(spec, self.network(), Arc::new(OpenGate), self.clock.clone()).expect("it opens");
+        let mut stored = Vec::new();
+        for told in self.sandbox.take_hooks().into_iter().filter(|told| told.instance == system) {
+            let pairs = told.headers.iter().map(|(name, value)| {
+                let name = http::HeaderName::from_bytes(name.as_bytes()).expect("a header");
+                (name, http::HeaderValue::from_str(value).expect("a value"))
+            });
+            let headers: http::HeaderMap = pairs.collect();
+            let delivery = Delivery {
+                method: "POST",
+                url: "http://localhost/",
+                headers: &headers,
+                body: &told.body,
+                path_secret: None,
+            };
+            let intake = connection.hook(&delivery, self.clock.now()).expect("it is signed");
+            stored.push(NewHook {
+                connection: system.to_owned(),
+                hints: serde_json::to_value(&intake.hints).expect("hints are JSON"),
+                body: String::from_utf8_lossy(&told.body).into_owned(),
+            });
+        }
+        self.store.receive(&stored, self.clock.now()).await.expect("the store answers");
+    }
 }
