@@ -485,7 +485,7 @@ async fn r64_no_order_resolves_a_waiting_customer_away() {
             }
             story.push((ticket.clone(), step));
             lab.clock.advance(MINUTE);
-            if next(&mut random) % 2 == 0 {
+            if next(&mut random).is_multiple_of(2) {
                 let pass = lab.later().await;
                 resolved += pass.resolved;
                 assert!(pass.resolved == 0 || !waits(), "{chat_is:?} {desk_is:?} seed {seed}: {story:?}");

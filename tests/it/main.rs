@@ -13,6 +13,7 @@ mod kill;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod postgres;
+mod real_rt;
 mod requirements;
 mod sim;
 mod store;
