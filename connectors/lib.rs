@@ -7,6 +7,8 @@
 mod chatwoot;
 mod hubspot;
 pub mod kit;
+mod rt;
+mod zendesk;
 
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ pub use kit::live::{LiveOptions, LiveTransport};
 pub use kit::manifest::{BudgetFacts, Capabilities, Manifest, ManifestProblem, StreamFacts};
 pub use kit::rest::Rest;
 pub use kit::transport::{Transport, TransportError};
+use rt::Rt;
+use zendesk::Zendesk;
 
 /// A shipped connector: its name, its facts, and the behaviour that facts cannot say, if any.
 struct Shipped {
@@ -35,7 +39,7 @@ struct Shipped {
 }
 
 /// Every shipped connector, sorted by name; a vendor is one line here.
-const SHIPPED: [Shipped; 5] = [
+const SHIPPED: [Shipped; 7] = [
     Shipped { name: "chatway", source: include_str!("chatway/connector.toml"), behaviour: facts_only },
     Shipped {
         name: "chatwoot",
@@ -48,7 +52,13 @@ const SHIPPED: [Shipped; 5] = [
         source: include_str!("hubspot/connector.toml"),
         behaviour: |m| Arc::new(Hubspot::new(m)),
     },
+    Shipped { name: "rt", source: include_str!("rt/connector.toml"), behaviour: |m| Arc::new(Rt::new(m)) },
     Shipped { name: "woocommerce", source: include_str!("woocommerce/connector.toml"), behaviour: facts_only },
+    Shipped {
+        name: "zendesk",
+        source: include_str!("zendesk/connector.toml"),
+        behaviour: |m| Arc::new(Zendesk::new(m)),
+    },
 ];
 
 /// Names of the shipped connectors, sorted.

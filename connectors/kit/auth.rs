@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{AuthFacts, AuthKind};
+use super::settings::Settings;
 
 /// The credentials of one connection, ready to be put into requests.
 pub(crate) struct Auth {
@@ -26,7 +27,11 @@ impl fmt::Debug for Auth {
 
 impl Auth {
     /// Puts `secrets` where `facts` say; the problem is a sentence without the secret.
-    pub(crate) fn new(facts: &AuthFacts, secrets: &BTreeMap<String, SecretString>) -> Result<Auth, String> {
+    pub(crate) fn new(
+        facts: &AuthFacts,
+        settings: &Settings,
+        secrets: &BTreeMap<String, SecretString>,
+    ) -> Result<Auth, String> {
         let values: Vec<&str> =
             facts.secrets.iter().filter_map(|name| Some(secrets.get(name)?.expose_secret())).collect();
         let one = || values.first().copied().unwrap_or_default();
@@ -39,11 +44,20 @@ impl Auth {
                 }
             }
             AuthKind::Bearer => {
-                headers.push((http::header::AUTHORIZATION, header_value(&format!("Bearer {}", one()), facts)?));
+                let word = facts.names.first().map_or("Bearer", String::as_str);
+                headers.push((http::header::AUTHORIZATION, header_value(&format!("{word} {}", one()), facts)?));
             }
             AuthKind::Basic => {
-                let password = values.get(1).copied().unwrap_or_default();
-                let pair = base64::engine::general_purpose::STANDARD.encode(format!("{}:{password}", one()));
+                let (user, password) = match facts.names.first() {
+                    Some(user) => {
+                        if !settings.filled(user) {
+                            return Err(format!("the user name is not set: fill what `{user}` names"));
+                        }
+                        (settings.render(user, &[]), one())
+                    }
+                    None => (one().to_owned(), values.get(1).copied().unwrap_or_default()),
+                };
+                let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
                 headers.push((http::header::AUTHORIZATION, header_value(&format!("Basic {pair}"), facts)?));
             }
             AuthKind::Query => {

@@ -62,9 +62,17 @@ pub struct Capabilities {
 }
 
 impl Manifest {
-    /// What a connection with default settings can do with contacts.
+    /// The stream that tells whether a connection works: contacts where there are any, else the first that hangs on no
+    /// other.
+    pub fn first_stream(&self) -> &str {
+        let apart = || self.streams.iter().find(|(_, facts)| facts.parent.is_none());
+        let contacts = self.streams.get_key_value("contact");
+        contacts.or_else(apart).map_or("contact", |(name, _)| name)
+    }
+
+    /// What a connection with default settings can do with its [`first_stream`](Manifest::first_stream).
     pub fn capabilities(&self) -> Capabilities {
-        self.capabilities_of("contact", &Settings::defaults(self)).unwrap_or_default()
+        self.capabilities_of(self.first_stream(), &Settings::defaults(self)).unwrap_or_default()
     }
 
     /// What a connection with `settings` can do with `stream`; none when there is no such stream.

@@ -84,7 +84,7 @@ impl Connection {
         let chosen = settings.text("auth");
         let auth = manifest.auth.iter().find(|auth| auth.kind.word() == chosen);
         let auth = auth.ok_or_else(|| fail(vec![format!("no way to authenticate is called `{chosen}`")]))?;
-        let auth = Auth::new(auth, &spec.secrets).map_err(|problem| fail(vec![problem]))?;
+        let auth = Auth::new(auth, &settings, &spec.secrets).map_err(|problem| fail(vec![problem]))?;
         let hooks = manifest.hooks.as_ref().map(|facts| Hooks::open(facts, &spec.secrets)).transpose().map_err(fail)?;
         let budgets = manifest.budgets_with(&settings);
         let http = Arc::new(Http {
@@ -213,7 +213,7 @@ impl Connection {
 }
 
 /// The manifest of the spec's connector: the operator's own before the shipped one.
-fn find_manifest(spec: &ConnectionSpec) -> Result<Manifest, Vec<String>> {
+pub(crate) fn find_manifest(spec: &ConnectionSpec) -> Result<Manifest, Vec<String>> {
     let told = |problems: Vec<ManifestProblem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     // The name becomes part of a path.
     if !is_name(&spec.connector) {

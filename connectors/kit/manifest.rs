@@ -51,7 +51,8 @@ pub struct Manifest {
 pub struct AuthFacts {
     /// Where the credentials go.
     pub kind: AuthKind,
-    /// Header or query parameter names (kinds `header` and `query`).
+    /// Header or query parameter names (kinds `header` and `query`); another word than `Bearer` (`bearer`); the user, in
+    /// whom a placeholder names a setting, when only the password is a secret (`basic`).
     #[serde(default)]
     pub names: Vec<String>,
     /// The secret settings: one, or user and password (`basic`), or one per name (`query`).
@@ -64,7 +65,7 @@ pub struct AuthFacts {
 pub enum AuthKind {
     /// The secret in every header named.
     Header,
-    /// `Authorization: Bearer`.
+    /// `Authorization: Bearer`, or the word in `names`.
     Bearer,
     /// `Authorization: Basic`, user and password.
     Basic,

@@ -130,10 +130,9 @@ impl Connector for Rest {
 
     async fn check(&self, cx: &Cx) -> Result<CheckReport, ConnectorError> {
         let mut report = CheckReport::default();
-        // One stream tells whether the address and the credentials are right; contacts, where there are any.
-        let contacts = self.manifest.streams.get_key_value("contact");
-        let first = contacts.or_else(|| self.manifest.streams.iter().find(|(_, facts)| facts.parent.is_none()));
-        if let Some((name, facts)) = first {
+        // One stream tells whether the address and the credentials are right.
+        let name = self.manifest.first_stream();
+        if let Some(facts) = self.manifest.stream(name) {
             let page = self.page(cx, facts, Purpose::Check, &BTreeMap::new(), &[], None).await?;
             report.notes.push(match (page.total, page.records.len()) {
                 (Some(total), _) => format!("stream {name}: {total} records announced"),

@@ -107,8 +107,13 @@ impl Check<'_> {
             for name in &auth.secrets {
                 self.secret(&["auth", &at, "secrets"], name);
             }
-            for name in auth.names.iter().filter(|_| auth.kind == AuthKind::Header) {
-                self.header(&["auth", &at, "names"], name);
+            for name in &auth.names {
+                match auth.kind {
+                    // Neither a scheme nor a header has anything but such characters.
+                    AuthKind::Header | AuthKind::Bearer => self.header(&["auth", &at, "names"], name),
+                    AuthKind::Basic => self.placeholders(&["auth", &at, "names"], name, &[]),
+                    AuthKind::Query => {}
+                }
             }
         }
     }
@@ -455,11 +460,14 @@ impl Check<'_> {
 
 fn auth_shape(auth: &AuthFacts) -> Option<&'static str> {
     match (auth.kind, auth.names.len(), auth.secrets.len()) {
-        (AuthKind::Header, 1.., 1) | (AuthKind::Bearer, 0, 1) | (AuthKind::Basic, 0, 1 | 2) => None,
+        (AuthKind::Header, 1.., 1) | (AuthKind::Bearer, 0 | 1, 1) => None,
+        (AuthKind::Basic, 0, 1 | 2) | (AuthKind::Basic, 1, 1) => None,
         (AuthKind::Query, names @ 1.., secrets) if names == secrets => None,
         (AuthKind::Header, ..) => Some("`header` needs names and one secret"),
-        (AuthKind::Bearer, ..) => Some("`bearer` needs one secret and no names"),
-        (AuthKind::Basic, ..) => Some("`basic` needs user and password in secrets, and no names"),
+        (AuthKind::Bearer, ..) => Some("`bearer` needs one secret, and at most one name: the word before it"),
+        (AuthKind::Basic, ..) => {
+            Some("`basic` needs user and password in secrets, or the user in names and the password in secrets")
+        }
         (AuthKind::Query, ..) => Some("`query` needs as many names as secrets"),
     }
 }

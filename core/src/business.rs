@@ -165,6 +165,16 @@ pub enum TicketStatus {
     Deleted,
 }
 
+impl TicketStatus {
+    /// Whether nobody works on it any more; merged and deleted ones count as closed.
+    pub fn is_closed(self) -> bool {
+        match self {
+            TicketStatus::Open | TicketStatus::Pending => false,
+            TicketStatus::Solved | TicketStatus::Closed | TicketStatus::Merged | TicketStatus::Deleted => true,
+        }
+    }
+}
+
 /// A ticket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

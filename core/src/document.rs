@@ -277,11 +277,12 @@ fn moment(text: &str) -> Option<i64> {
         return (millis > 0.0 && millis < 1e15).then_some(millis as i64);
     }
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-        return Some(at.timestamp_millis());
+        // The beginning of 1970 is how some write "never".
+        return Some(at.timestamp_millis()).filter(|at| *at > 0);
     }
     let naive = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f"];
     let naive = naive.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
-    naive.map(|at| at.and_utc().timestamp_millis())
+    naive.map(|at| at.and_utc().timestamp_millis()).filter(|at| *at > 0)
 }
 
 /// Names of a blank record whose value is of some type, for people.
@@ -400,7 +401,7 @@ mod tests {
         ] {
             assert_eq!(moment(text), Some(1_772_615_700_000), "{text}");
         }
-        for text in ["0", "soon", "-5", "1e300", "NaN"] {
+        for text in ["0", "soon", "-5", "1e300", "NaN", "1970-01-01T00:00:00Z"] {
             assert_eq!(moment(text), None, "{text}");
         }
     }

@@ -4,7 +4,7 @@
 //! with the events that are known of it. Each has a name of its own (`kind` and `nth`): an order that passes the same
 //! state twice, or is told of five times, has one `order.paid`; three parcels have three `shipment.created`.
 
-use crate::business::{EventKind, Order, OrderStatus, Shipment, ShipmentStatus, Subject, Ticket, TicketStatus};
+use crate::business::{EventKind, Order, OrderStatus, Shipment, ShipmentStatus, Subject, Ticket};
 
 /// One event in the life of a record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,10 +114,7 @@ fn of_ticket(ticket: &Ticket, known: &[(EventKind, String)]) -> Vec<Happened> {
         found.push(one(EventKind::TicketUpdated, at.to_string(), Some(at)));
     }
     let (closed, reopened) = (count(known, EventKind::TicketClosed), count(known, EventKind::TicketReopened));
-    let is_closed = matches!(
-        ticket.status,
-        TicketStatus::Solved | TicketStatus::Closed | TicketStatus::Merged | TicketStatus::Deleted
-    );
+    let is_closed = ticket.status.is_closed();
     if is_closed && closed == reopened {
         let at = ticket.closed_at.or(ticket.updated_at);
         found.push(one(EventKind::TicketClosed, (closed + 1).to_string(), at));
@@ -130,6 +127,7 @@ fn of_ticket(ticket: &Ticket, known: &[(EventKind, String)]) -> Vec<Happened> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::business::TicketStatus;
 
     /// Looks at a record again and again, remembering what happened.
     fn watch(states: &[Subject]) -> Vec<String> {

@@ -125,6 +125,11 @@ impl Mapping {
         file::parse(source, file)
     }
 
+    /// The mapping of a connector without people: it reads and writes nothing.
+    pub fn blank(connector: &str) -> Mapping {
+        Mapping { connector: connector.to_owned(), kind: "contact".to_owned(), lines: BTreeMap::new() }
+    }
+
     /// The connector it is for.
     pub fn connector(&self) -> &str {
         &self.connector

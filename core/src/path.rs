@@ -54,7 +54,10 @@ impl RemotePath {
     /// The value there; none when any part of the way is missing.
     pub fn get<'a>(&self, record: &'a Value) -> Option<&'a Value> {
         self.steps.iter().try_fold(record, |place, step| match step {
-            Step::Member(name) => place.get(name),
+            Step::Member(name) => match place {
+                Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+                place => place.get(name),
+            },
             Step::Item { key, value } => place.as_array()?.iter().find(|item| is_item(item, key, value)),
         })
     }
@@ -113,7 +116,12 @@ impl fmt::Display for RemotePath {
 }
 
 fn is_item(item: &Value, key: &str, value: &str) -> bool {
-    item.get(key).and_then(Value::as_str) == Some(value)
+    match item.get(key) {
+        Some(Value::String(text)) => text == value,
+        // Some vendors number what they list.
+        Some(Value::Number(number)) => number.to_string() == value,
+        _ => false,
+    }
 }
 
 fn split_outside_brackets(text: &str) -> Vec<&str> {

@@ -192,7 +192,7 @@ pub(crate) fn answer(
         (&Method::GET, ["incremental", "tickets", "cursor"]) => {
             let rows = instance.desk.rows.values();
             let rows = rows.map(|row| (row.updated_at, row.id, ticket(instance, row, &base))).collect();
-            export(now, query, fate, &base, "tickets", rows)
+            beside(instance, export(now, query, fate, &base, "tickets", rows), query, &base)
         }
         (&Method::GET, ["incremental", "users", "cursor"]) => {
             let people = instance.people.iter();
@@ -208,7 +208,10 @@ pub(crate) fn answer(
             }
             let row_id = row.id;
             match (method, rest) {
-                (&Method::GET, []) => answer::json(200, &json!({ "ticket": ticket(instance, row, &base) })),
+                (&Method::GET, []) => {
+                    let shown = answer::json(200, &json!({ "ticket": ticket(instance, row, &base) }));
+                    beside(instance, shown, query, &base)
+                }
                 (&Method::GET, ["comments"]) => comments(instance, row),
                 (&Method::PUT, []) => update(instance, now, row_id, &answer::body(request)["ticket"], &base),
                 (&Method::DELETE, []) => {
@@ -239,6 +242,18 @@ pub(crate) fn answer(
         (&Method::POST, ["users", "create_or_update"]) => upsert(instance, now, request, fate, &base),
         _ => error(404, "InvalidEndpoint", "Not found"),
     }
+}
+
+/// The answer with the users its tickets name, when they were asked for.
+fn beside(instance: &Instance, shown: Response<Vec<u8>>, query: &Query, base: &str) -> Response<Vec<u8>> {
+    if query.get("include") != Some("users") || shown.status() != 200 {
+        return shown;
+    }
+    let mut body: Value = serde_json::from_slice(shown.body()).unwrap_or_default();
+    let tickets = body["tickets"].as_array().cloned().unwrap_or_else(|| vec![body["ticket"].clone()]);
+    let ids: std::collections::BTreeSet<u64> = tickets.iter().filter_map(|t| t["requester_id"].as_u64()).collect();
+    body["users"] = ids.iter().filter_map(|id| instance.people.get(id)).map(|person| user(person, base)).collect();
+    answer::json(200, &body)
 }
 
 /// What changed since a time or a cursor, by the second of the change and then by id, but not in the last minute.

@@ -23,7 +23,7 @@ pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Fa
     let config = Config::load(path)?;
     let transport = app::transport()?;
     let mut mistakes = Vec::new();
-    let mut connections = out.table(&["connection", "connector", "calls allowed", "reading 1,000 contacts takes"]);
+    let mut connections = out.table(&["connection", "connector", "calls allowed", "reading 1,000 records takes"]);
     let mut document = Vec::new();
     for (name, connection) in &config.connections {
         match load_mapping(&config, connection) {
@@ -34,7 +34,8 @@ pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Fa
             Ok(open) => {
                 let limits: Vec<String> =
                     open.budgets().iter().map(|b| format!("{} in {}", b.requests, window(b.per_ms))).collect();
-                let pages = 1000u64.div_ceil(u64::from(open.capabilities().page_size.max(1)));
+                let can = open.capabilities_of(open.manifest().first_stream()).unwrap_or_default();
+                let pages = 1000u64.div_ceil(u64::from(can.page_size.max(1)));
                 let takes = crate::budget::forecast(open.budgets(), pages, counterpart_connectors::Lane::Backfill);
                 let limits = if limits.is_empty() { "no limit".to_owned() } else { limits.join(", ") };
                 connections.add_row([name.clone(), connection.connector.clone(), limits, duration(takes)]);

@@ -91,7 +91,7 @@ fn list(out: &Output, manifests: Vec<Manifest>) -> Result<u8, Failure> {
         let settings: Vec<&str> = manifest.settings.keys().map(String::as_str).collect();
         rows.add_row([
             name.to_owned(),
-            "contact".to_owned(),
+            manifest.first_stream().to_owned(),
             can.find.join(", "),
             yes(can.create),
             yes(can.update),
@@ -100,7 +100,9 @@ fn list(out: &Output, manifests: Vec<Manifest>) -> Result<u8, Failure> {
             can.page_size.to_string(),
             settings.join(", "),
         ]);
-        document.push(json!({ "name": name, "capabilities": can, "settings": settings }));
+        document.push(json!({
+            "name": name, "stream": manifest.first_stream(), "capabilities": can, "settings": settings,
+        }));
     }
     if out.json {
         out.document(&document)?;

@@ -39,8 +39,9 @@ pub(super) fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Failure>
         let manifest = Manifest::parse(source, connector).map_err(|_| wrong())?;
         accounts.push((name.trim().to_owned(), manifest));
     }
-    if accounts.len() < 2 {
-        return Err(Failure::usage("two accounts or more are kept in agreement", "add --connection NAME=CONNECTOR"));
+    if accounts.iter().filter(|(_, facts)| has_people(facts)).count() < 2 {
+        let message = "two accounts or more that know people are kept in agreement";
+        return Err(Failure::usage(message, "add --connection NAME=CONNECTOR"));
     }
     std::fs::write(path, document(&args.store, &accounts)).map_err(|error| {
         let message = format!("{} cannot be written: {error}", path.display());
@@ -53,6 +54,11 @@ pub(super) fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Failure>
     }
     out.line(format!("{} is written; set the secrets it names, then `counterpart check --online`", path.display()));
     Ok(0)
+}
+
+/// Whether people can be kept in agreement with it; a desk is for flows.
+fn has_people(facts: &Manifest) -> bool {
+    facts.stream("contact").is_some()
 }
 
 fn ask(out: &Output, known: &str) -> Result<Vec<String>, Failure> {
@@ -91,7 +97,8 @@ fn document(store: &str, accounts: &[(String, Manifest)]) -> String {
             text.push_str(&format!("# {}\n{line}\n", setting.help));
         }
     }
-    let names: Vec<String> = accounts.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    let people = accounts.iter().filter(|(_, facts)| has_people(facts));
+    let names: Vec<String> = people.map(|(name, _)| format!("\"{name}\"")).collect();
     text.push_str(&format!(
         "\n[[syncs]]\nname = \"people\"\nkind = \"contact\"\nbetween = [{}]\n\
          # Where people who are missing are created; everywhere without this line.\n# create = [{}]\n\

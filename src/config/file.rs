@@ -239,6 +239,16 @@ impl Default for IdentityFile {
     }
 }
 
+/// See [`super::Link`].
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkFile {
+    /// By what the ticket names.
+    Explicit,
+    /// By its requester.
+    Person,
+}
+
 /// `[[flows]]`: exactly one of `send`, `note`, `resolve` and `reopen`.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -260,6 +270,9 @@ pub struct FlowFile {
     pub reopen: Option<String>,
     /// The chat connection that a message or note goes to.
     pub to: Option<String>,
+    /// With a ticket's event and `resolve` or `reopen`: `explicit` (without it) takes the conversation that the ticket names,
+    /// `person` goes by the requester's e-mail address where the ticket names none.
+    pub link: Option<LinkFile>,
     /// A condition on the event: `order.total|float > 50`.
     pub when: Option<String>,
     /// Accept what else the vendor does, such as a survey when a conversation is resolved.

@@ -16,9 +16,11 @@ use figment::providers::{Env, Serialized};
 use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::file::{ConnectionFile, File, FlowFile, OnDeleteFile, PolicyFile, ServeFile, SyncFile, WriteCheckFile};
+use super::file::{
+    ConnectionFile, File, FlowFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, SyncFile, WriteCheckFile,
+};
 use super::secret::Reference;
-use super::{Config, ConnectionConfig, FlowConfig, OnDelete, ServeConfig, StoreConfig, SyncConfig, WriteCheck};
+use super::{Config, ConnectionConfig, FlowConfig, Link, OnDelete, ServeConfig, StoreConfig, SyncConfig, WriteCheck};
 use crate::schedule::Schedule;
 use crate::templates::Condition;
 
@@ -165,6 +167,9 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
         let config = connection_config(&place, connection, folder, connectors_dir.as_deref(), problems);
         connections.insert(name.clone(), config);
     }
+    let facts = |connection: &ConnectionConfig| facts_of(&connection.connector, connectors_dir.as_deref());
+    let manifests: BTreeMap<String, Manifest> =
+        connections.iter().filter_map(|(name, connection)| Some((name.clone(), facts(connection)?))).collect();
     let mut names = BTreeSet::new();
     let mut syncs = Vec::new();
     for (index, sync) in file.syncs.into_iter().enumerate() {
@@ -172,11 +177,8 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
         if !names.insert(sync.name.clone()) {
             problems.at(&["syncs", &index, "name"], format!("two syncs are called `{}`", sync.name), "rename one");
         }
-        syncs.push(sync_config(&index, sync, &connections, problems));
+        syncs.push(sync_config(&index, sync, &connections, &manifests, problems));
     }
-    let facts = |connection: &ConnectionConfig| facts_of(&connection.connector, connectors_dir.as_deref());
-    let manifests: BTreeMap<String, Manifest> =
-        connections.iter().filter_map(|(name, connection)| Some((name.clone(), facts(connection)?))).collect();
     let mut flows: Vec<FlowConfig> = Vec::new();
     for (index, flow) in file.flows.into_iter().enumerate() {
         let index = index.to_string();
@@ -335,7 +337,7 @@ fn manifest(
 }
 
 /// The facts of a connector that was found sound before.
-fn facts_of(connector: &str, connectors_dir: Option<&Path>) -> Option<Manifest> {
+pub(super) fn facts_of(connector: &str, connectors_dir: Option<&Path>) -> Option<Manifest> {
     let own = connectors_dir.and_then(|dir| {
         let places = [dir.join(connector).join("connector.toml"), dir.join(format!("{connector}.toml"))];
         places.into_iter().find(|path| path.is_file())
@@ -351,6 +353,7 @@ fn sync_config(
     index: &str,
     file: SyncFile,
     connections: &BTreeMap<String, ConnectionConfig>,
+    manifests: &BTreeMap<String, Manifest>,
     problems: &mut Problems<'_>,
 ) -> SyncConfig {
     if file.kind != "contact" {
@@ -366,6 +369,12 @@ fn sync_config(
             if !connections.contains_key(name) {
                 let message = format!("there is no connection `{name}`");
                 let help = format!("the configuration has: {}", known.join(", "));
+                problems.at(&["syncs", index, key, &at.to_string()], message, help);
+            }
+            if let Some(manifest) = manifests.get(name).filter(|facts| facts.stream("contact").is_none()) {
+                let message = format!("`{name}` ({}) knows no people that could be kept in agreement", manifest.name);
+                let streams: Vec<&str> = manifest.streams.keys().map(String::as_str).collect();
+                let help = format!("leave it out; its {} are for [[flows]]", streams.join(", "));
                 problems.at(&["syncs", index, key, &at.to_string()], message, help);
             }
         }
@@ -470,6 +479,14 @@ fn flow_config(
             Some(_) => {}
         }
     }
+    if file.link.is_some() && !(topic == "ticket" && matches!(act, ActKind::Resolve | ActKind::Reopen)) {
+        let message = "`link` says which chat a ticket resolves or opens again, and this flow does neither";
+        problems.at(&at("link"), message, "leave it out");
+    }
+    let link = match file.link {
+        Some(LinkFile::Person) => Link::Person,
+        Some(LinkFile::Explicit) | None => Link::Explicit,
+    };
     let when = file.when.as_deref().and_then(|text| match Condition::parse(text, on.topic()) {
         Ok(condition) => Some(condition),
         Err(why) => {
@@ -479,7 +496,7 @@ fn flow_config(
     });
     let name = file.name.clone().unwrap_or_else(|| format!("{}/{}/{}/{}", file.from, file.on, act.word(), to));
     let template = matches!(act, ActKind::Send | ActKind::Note).then(|| given.clone());
-    Some(FlowConfig { name, on, from: file.from.clone(), act, to: to.clone(), template, when, gate: file.gate })
+    Some(FlowConfig { name, on, from: file.from.clone(), act, to: to.clone(), template, link, when, gate: file.gate })
 }
 
 fn policies(index: &str, file: &SyncFile, problems: &mut Problems<'_>) -> Policies {

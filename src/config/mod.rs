@@ -118,6 +118,16 @@ pub struct SyncConfig {
     pub timezone: Option<String>,
 }
 
+/// How a ticket leads to its conversation, where something is closed or opened there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Link {
+    /// The ticket names it.
+    #[default]
+    Explicit,
+    /// A ticket that names none leads to its requester's open conversation, else their newest.
+    Person,
+}
+
 /// What a flow does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FlowConfig {
@@ -133,6 +143,8 @@ pub struct FlowConfig {
     pub to: String,
     /// The template of what it writes.
     pub template: Option<String>,
+    /// How a ticket leads to the conversation that is resolved or opened again.
+    pub link: Link,
     /// A condition on the event.
     pub when: Option<Condition>,
     /// When a message may reach the customer.
@@ -192,8 +204,13 @@ pub fn notify_socket() -> Option<std::ffi::OsString> {
     std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty())
 }
 
-/// The mapping of a connection: its own file, else the shipped one, else the one beside the operator's connector.
+/// The mapping of a connection: its own file, else the shipped one, else the one beside the operator's connector; a blank
+/// one where the connector knows no people.
 pub fn load_mapping(config: &Config, connection: &ConnectionConfig) -> Result<Mapping, Vec<Diagnostic>> {
+    let facts = load::facts_of(&connection.connector, config.connectors_dir.as_deref());
+    if facts.is_some_and(|facts| facts.stream("contact").is_none()) {
+        return Ok(Mapping::blank(&connection.connector));
+    }
     let (source, file) = mapping_source(config, connection)?;
     Mapping::parse(&source, &file)
 }
@@ -223,6 +240,8 @@ const DOCUMENTS: &[(&str, &str, &str)] = &[
     ("conversation", "chatwoot", include_str!("../../mappings/conversation/chatwoot.toml")),
     ("message", "chatway", include_str!("../../mappings/message/chatway.toml")),
     ("message", "chatwoot", include_str!("../../mappings/message/chatwoot.toml")),
+    ("ticket", "rt", include_str!("../../mappings/ticket/rt.toml")),
+    ("ticket", "zendesk", include_str!("../../mappings/ticket/zendesk.toml")),
 ];
 
 fn mapping_source(config: &Config, connection: &ConnectionConfig) -> Result<(String, String), Vec<Diagnostic>> {

@@ -7,16 +7,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use counterpart_connectors::{Act, ActKind, ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest};
-use counterpart_core::business::{self, Author, Conversation, EventKind};
+use counterpart_core::business::{self, Author, Conversation, EventKind, Ticket, Topic};
 use counterpart_core::event::overtakes;
 use counterpart_core::gate::{self, Consent, Decision, Intent, LiveEvent, Origin, Purpose, Recipient};
 use counterpart_core::normalize;
 use serde_json::Value;
 
 use super::EngineError;
+use super::happen::{CONTACT, CONVERSATION, REQUESTER};
 use super::session::{STREAM, Wired};
 use super::worker::{Pass, Worker};
-use crate::config::FlowConfig;
+use crate::config::{FlowConfig, Link};
 use crate::mutation::{self, Mutation};
 use crate::store::{Message, MessageState};
 
@@ -36,9 +37,11 @@ const ASK_AGAIN_MS: Millis = 60_000;
 const MAX_PAGES: usize = 200;
 const NO_ROUTE: &str = "no_route";
 /// Stands before the contact's id where a conversation with them is being begun.
-const CONTACT: &str = "contact:";
+const BEGUN: &str = "contact:";
 /// Conversations of a contact among which a begun one is looked for.
 const RECENT: usize = 20;
+/// A ticket that opens again within this time after we wrote was opened by what we wrote.
+const ECHO_MS: Millis = 10 * 60_000;
 
 /// What to do with a row now.
 enum Verdict {
@@ -83,7 +86,7 @@ impl Worker<'_> {
     async fn attempt(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<bool, EngineError> {
         let (kind, conversation) = match self.judge(wired, row).await? {
             Verdict::Go { conversation } => (row.action, conversation),
-            Verdict::Open { contact } => (ActKind::Open, format!("{CONTACT}{contact}")),
+            Verdict::Open { contact } => (ActKind::Open, format!("{BEGUN}{contact}")),
             Verdict::Hold { until, reason } => {
                 self.set(row, MessageState::Held, Some(&reason), until, None).await?;
                 return Ok(true);
@@ -100,7 +103,7 @@ impl Worker<'_> {
         }
         let act = Act {
             kind,
-            conversation: conversation.strip_prefix(CONTACT).unwrap_or(&conversation),
+            conversation: conversation.strip_prefix(BEGUN).unwrap_or(&conversation),
             text: row.text.as_deref().unwrap_or_default(),
             mark: &row.mark,
         };
@@ -191,6 +194,9 @@ impl Worker<'_> {
         let origin = if live { Origin::Live } else { Origin::Backfill };
         let Ok(event) = LiveEvent::new(origin, happened_at, seen_at) else { return dropped("backfill") };
         let overtaken_by = self.overtaken_by(row, &kind).await?;
+        if self.is_echo(row, &kind).await? {
+            return dropped("an echo: what was written the last time opened the ticket again");
+        }
         if row.action != ActKind::Send {
             if let Some(by) = overtaken_by {
                 return dropped(&format!("overtaken by {by}"));
@@ -199,7 +205,7 @@ impl Worker<'_> {
         }
         let (conversation, way) = match self.way(wired, flow, row, event, now).await? {
             Verdict::Go { conversation } => (conversation, None),
-            Verdict::Open { contact } => (format!("{CONTACT}{contact}"), Some(Verdict::Open { contact })),
+            Verdict::Open { contact } => (format!("{BEGUN}{contact}"), Some(Verdict::Open { contact })),
             other => (String::new(), Some(other)),
         };
         let intent = Intent { event, purpose: Purpose::of(&kind), template_allowed: false, overtaken_by };
@@ -232,6 +238,23 @@ impl Worker<'_> {
         let Ok(kind) = kind.parse::<EventKind>() else { return Ok(None) };
         let later = self.engine.store.events_after(row.event_id).await?;
         Ok(later.into_iter().find(|later| later.parse().is_ok_and(|later| overtakes(later, kind))))
+    }
+
+    /// Whether a ticket only closes again because what we wrote at its last close had opened it: to write once more would
+    /// open it once more, and so on.
+    async fn is_echo(&self, row: &Message, kind: &str) -> Result<bool, EngineError> {
+        let writes = matches!(row.action, ActKind::Send | ActKind::Note);
+        if !writes || kind != EventKind::TicketClosed.as_str() {
+            return Ok(false);
+        }
+        let written = self.engine.store.sent_like(&row.key).await?;
+        if written.is_empty() {
+            return Ok(false);
+        }
+        let opened = self.engine.store.times_of(row.event_id, EventKind::TicketReopened).await?;
+        let follows =
+            |opened: &Millis| written.iter().any(|at| (at - CLOCKS_DIFFER_MS..=at + ECHO_MS).contains(opened));
+        Ok(opened.iter().any(follows))
     }
 
     /// What the person is known to want: an opt-out at any system counts.
@@ -282,18 +305,22 @@ impl Worker<'_> {
     ) -> Result<Verdict, EngineError> {
         let mut found: Vec<(String, Conversation)> = Vec::new();
         let mut contact = None;
-        let parse = |value: Value| serde_json::from_value::<Conversation>(value).unwrap_or_default();
-        if let Some(named) = row.conversation.as_ref().filter(|named| !named.starts_with(CONTACT)) {
+        let closes = matches!(row.action, ActKind::Resolve | ActKind::Reopen);
+        if closes && row.conversation.is_none() && flow.on.topic() == Topic::Ticket && flow.link == Link::Explicit {
+            let reason = "no link: the ticket names no conversation, and the flow does not say link = \"person\"";
+            return Ok(Verdict::Drop { reason: reason.to_owned() });
+        }
+        if let Some(named) = row.conversation.as_ref().filter(|named| !named.starts_with(BEGUN)) {
             let known = self.engine.store.document(&wired.name, "conversation", named).await?;
-            found.push((named.clone(), known.map(parse).unwrap_or_default()));
+            found.push((named.clone(), known.map(parsed).unwrap_or_default()));
         } else {
             for record in self.known_as(row).await?.iter().filter(|record| record.connection == wired.name) {
                 let there = self
                     .engine
                     .store
-                    .documents_by_key(&wired.name, "conversation", "contact", &record.external_id)
+                    .documents_by_key(&wired.name, "conversation", CONTACT, &record.external_id)
                     .await?;
-                found.extend(there.into_iter().map(|(id, value)| (id, parse(value))));
+                found.extend(there.into_iter().map(|(id, value)| (id, parsed(value))));
                 contact = Some(record.external_id.clone());
             }
         }
@@ -304,27 +331,90 @@ impl Worker<'_> {
                 b,
             ))
         });
-        let Some((conversation, state)) = found.pop() else {
+        let late = now.saturating_sub(event.happened_at()) > flow.gate.max_age.ms();
+        let Some((conversation, known)) = found.pop() else {
             if let Some(contact) =
                 contact.filter(|_| row.action == ActKind::Send && wired.connection.can(ActKind::Open))
             {
                 return Ok(Verdict::Open { contact });
             }
-            let late = now.saturating_sub(event.happened_at()) > flow.gate.max_age.ms();
             return Ok(match late && row.action != ActKind::Send {
                 true => Verdict::Drop { reason: NO_ROUTE.to_owned() },
                 false => Verdict::Hold { until: now + NO_ROUTE_MS, reason: NO_ROUTE.to_owned() },
             });
         };
-        match row.action {
-            ActKind::Resolve if state.resolved => Ok(Verdict::Drop { reason: "resolved already".to_owned() }),
-            ActKind::Resolve => match self.thread(wired, &conversation).await {
-                Ok(thread) if waits_for_an_answer(&thread) => Ok(Verdict::Drop { reason: "unanswered".to_owned() }),
-                Ok(_) => Ok(Verdict::Go { conversation }),
-                Err(error) => Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: error.message }),
-            },
-            _ => Ok(Verdict::Go { conversation }),
+        if !closes {
+            return Ok(Verdict::Go { conversation });
         }
+        match self.may_close(wired, flow, row, &conversation, known).await? {
+            Ok(None) => Ok(Verdict::Go { conversation }),
+            Ok(Some(reason)) => Ok(Verdict::Drop { reason: reason.to_owned() }),
+            Err(error) if late => Ok(Verdict::Drop { reason: error.message }),
+            Err(error) => Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: error.message }),
+        }
+    }
+
+    /// Why a conversation is not to be closed or opened again, from what it is like now; none when it may be.
+    async fn may_close(
+        &self,
+        wired: &Wired,
+        flow: &FlowConfig,
+        row: &Message,
+        conversation: &str,
+        known: Conversation,
+    ) -> Result<Result<Option<&'static str>, ConnectorError>, EngineError> {
+        if row.action == ActKind::Resolve && self.has_open_ticket(flow, row, conversation).await? {
+            return Ok(Ok(Some("another ticket is open")));
+        }
+        let state = match self.conversation_now(wired, conversation, known).await {
+            Ok(state) => state,
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(Ok(Some("there is no such conversation"))),
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(match (row.action, state.resolved) {
+            (ActKind::Resolve, true) => Ok(Some("resolved already")),
+            (ActKind::Resolve, false) => self
+                .thread(wired, conversation)
+                .await
+                .map(|thread| waits_for_an_answer(&thread).then_some("unanswered")),
+            // Of one that was never read it is not known.
+            (_, false) if !state.id.is_empty() => Ok(Some("open already")),
+            _ => Ok(None),
+        })
+    }
+
+    /// Whether somebody still works on a ticket of this conversation; one that names none counts where the flow goes by
+    /// the person.
+    async fn has_open_ticket(&self, flow: &FlowConfig, row: &Message, conversation: &str) -> Result<bool, EngineError> {
+        let mut keys = vec![(CONVERSATION, conversation.to_owned())];
+        if let (Link::Person, Some(email)) = (flow.link, &row.party.email) {
+            keys.push((REQUESTER, normalize::email(email)));
+        }
+        for source in self.sources.iter().filter(|source| source.stream == "ticket") {
+            for (kind, value) in &keys {
+                let found = self.engine.store.documents_by_key(&source.wired.name, "ticket", kind, value).await?;
+                let open =
+                    |value: Value| !serde_json::from_value::<Ticket>(value).unwrap_or_default().status.is_closed();
+                if found.into_iter().any(|(_, value)| open(value)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// A conversation as the vendor shows it now, where it shows a single one; else as it was last read.
+    async fn conversation_now(
+        &self,
+        wired: &Wired,
+        conversation: &str,
+        known: Conversation,
+    ) -> Result<Conversation, ConnectorError> {
+        let document = self.engine.documents.get(&(wired.name.clone(), "conversation".to_owned()));
+        let can = wired.connection.capabilities_of("conversation").is_some_and(|can| can.fetch);
+        let (true, Some(document)) = (can, document) else { return Ok(known) };
+        let record = wired.connection.fetch(Lane::Resolve, "conversation", conversation).await?;
+        Ok(document.read(&record.id, &record.body))
     }
 
     // ---- afterwards ------------------------------------------------------------------------------------------------
@@ -343,7 +433,7 @@ impl Worker<'_> {
         let Some(conversation) = &row.conversation else {
             return self.set(row, MessageState::Pending, None, 0, None).await;
         };
-        let thread = match conversation.strip_prefix(CONTACT) {
+        let thread = match conversation.strip_prefix(BEGUN) {
             Some(contact) => self.recent_words(wired, contact).await,
             None => self.thread(wired, conversation).await,
         };
@@ -416,6 +506,10 @@ impl Worker<'_> {
         }
         Err(ConnectorError::contract(format!("{}: the conversation has no end", wired.name)))
     }
+}
+
+fn parsed(value: Value) -> Conversation {
+    serde_json::from_value(value).unwrap_or_default()
 }
 
 fn count(row: &Message, pass: &mut Pass) {

@@ -3,6 +3,7 @@
 use counterpart_connectors::{ActKind, Millis};
 use counterpart_core::business::{Conversation, Order, Party, Shipment, Subject, Ticket, TicketStatus};
 use counterpart_core::event::{self, Happened};
+use counterpart_core::normalize;
 use serde_json::Value;
 
 use super::EngineError;
@@ -11,6 +12,11 @@ use super::worker::{Pass, Worker};
 use crate::config::FlowConfig;
 use crate::store::{Changed, MessageState, NewEvent, NewMessage};
 use crate::templates::Reader;
+
+/// Kinds of keys by which business records are found again.
+pub(super) const CONTACT: &str = "contact";
+pub(super) const CONVERSATION: &str = "conversation";
+pub(super) const REQUESTER: &str = "requester";
 
 /// Records looked at at once.
 const BATCH: u64 = 200;
@@ -27,8 +33,8 @@ impl Worker<'_> {
             let rows = store.changed(connection, stream, after, BATCH).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.id;
-            if stream == "conversation" {
-                self.index(&rows).await?;
+            if matches!(stream, "conversation" | "ticket") {
+                self.index(stream, &rows).await?;
             }
             let ids: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
             let known = store.known_events(connection, stream, &ids).await?;
@@ -47,11 +53,18 @@ impl Worker<'_> {
         }
     }
 
-    /// Makes conversations findable by the contact they are with.
-    async fn index(&self, rows: &[Changed]) -> Result<(), EngineError> {
+    /// Makes conversations findable by the contact they are with, and tickets by the conversation they name, or else by
+    /// their requester.
+    async fn index(&self, stream: &str, rows: &[Changed]) -> Result<(), EngineError> {
         let key = |row: &Changed| {
-            let contact = row.value.pointer("/contact/id").and_then(Value::as_str);
-            (row.id, contact.map(|id| ("contact".to_owned(), id.to_owned())).into_iter().collect())
+            let text = |place: &str| row.value.pointer(place).and_then(Value::as_str).map(str::to_owned);
+            let key = match stream {
+                "conversation" => text("/contact/id").map(|id| (CONTACT.to_owned(), id)),
+                _ => text("/conversation")
+                    .map(|id| (CONVERSATION.to_owned(), id))
+                    .or_else(|| text("/requester/email").map(|email| (REQUESTER.to_owned(), normalize::email(&email)))),
+            };
+            (row.id, key.into_iter().collect())
         };
         let keys: Vec<(i64, Vec<(String, String)>)> = rows.iter().map(key).collect();
         Ok(self.engine.store.replace_keys(&keys).await?)
@@ -133,6 +146,8 @@ fn subject(stream: &str, row: &Changed) -> Option<Subject> {
             let mut ticket = read::<Ticket>(&row.value);
             if row.gone {
                 ticket.status = TicketStatus::Deleted;
+                // It says when it last changed, not when it went.
+                (ticket.updated_at, ticket.closed_at) = (None, None);
             }
             Some(Subject::Ticket(ticket))
         }

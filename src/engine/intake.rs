@@ -95,7 +95,8 @@ impl Worker<'_> {
     /// Reads one record again; streams that nothing here lives on are left alone.
     async fn fetch(&self, wired: &Arc<Wired>, stream: &str, id: &str) -> Result<Result<(), Missed>, EngineError> {
         let own = self.sources.iter().find(|source| source.wired.name == wired.name && source.stream == stream);
-        let contacts = (stream == STREAM).then(|| Source::contacts(wired));
+        let has_people = wired.connection.capabilities_of(STREAM).is_some();
+        let contacts = (stream == STREAM && has_people).then(|| Source::contacts(wired));
         let Some(source) = own.or(contacts.as_ref()) else { return Ok(Ok(())) };
         if !source.capabilities.fetch {
             return self.read_head(source).await;

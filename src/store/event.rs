@@ -247,6 +247,27 @@ impl Store {
         Ok(Entity::find().filter(Column::Tenant.eq(self.tenant())).count(self.reader()).await?)
     }
 
+    /// When something of a kind happened to the record of an event, as the vendor says.
+    pub async fn times_of(&self, event: i64, kind: EventKind) -> Result<Vec<Millis>> {
+        let Some(row) = Entity::find_by_id(event).filter(Column::Tenant.eq(self.tenant())).one(self.reader()).await?
+        else {
+            return Ok(Vec::new());
+        };
+        let times = Entity::find()
+            .select_only()
+            .column(Column::HappenedAt)
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(row.connection))
+            .filter(Column::Stream.eq(row.stream))
+            .filter(Column::ExternalId.eq(row.external_id))
+            .filter(Column::Kind.eq(kind.as_str()))
+            .order_by_asc(Column::Id)
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        Ok(times)
+    }
+
     /// One event: its kind, when it happened, when it was seen, whether it is live.
     pub async fn event(&self, id: i64) -> Result<Option<(String, Millis, Millis, bool)>> {
         let row = Entity::find_by_id(id).filter(Column::Tenant.eq(self.tenant())).one(self.reader()).await?;

@@ -272,6 +272,25 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    /// When messages were last sent for one record because of one flow and kind of event, whichever time it happened:
+    /// `key` is that of another such intent.
+    pub async fn sent_like(&self, key: &str) -> Result<Vec<Millis>> {
+        let Some((prefix, _)) = key.rsplit_once('|') else { return Ok(Vec::new()) };
+        let rows: Vec<(String, Option<Millis>)> = Entity::find()
+            .select_only()
+            .columns([Column::Key, Column::AttemptedAt])
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Key.starts_with(prefix))
+            .filter(Column::Key.ne(key))
+            .filter(Column::State.is_in([MessageState::Sent, MessageState::Unknown]))
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        // To the database some letters of a name stand for any.
+        let same = |row: &(String, _)| row.0.rsplit_once('|').is_some_and(|(start, _)| start == prefix);
+        Ok(rows.into_iter().filter(same).filter_map(|(_, at)| at).collect())
+    }
+
     /// The vendor's ids of messages that we know to be ours in a conversation.
     pub async fn own_messages(&self, connection: &str, conversation: &str) -> Result<Vec<String>> {
         let ids: Vec<Option<String>> = Entity::find()

@@ -22,8 +22,10 @@ const POOL_SIZE: u32 = 8;
 /// Pages in the write-ahead log before they are moved into the database: pages of an index that many commits touch are
 /// moved once instead of every time. 16 MiB of disk at most.
 const CHECKPOINT_PAGES: &str = "4000";
-/// Page cache of each SQLite connection, in KiB.
-const CACHE_KIB: u32 = 16 * 1024;
+/// Page cache of the writing SQLite connection, in KiB, and of each reading one. Every one of them fills its own as the
+/// database grows: that is what memory grows by.
+const WRITE_CACHE_KIB: u32 = 16 * 1024;
+const READ_CACHE_KIB: u32 = 1024;
 
 /// Where the store is and whose rows to show.
 #[derive(Clone, Debug)]
@@ -221,7 +223,10 @@ async fn connect_sqlite(
                 .foreign_keys(true)
                 // A whole batch of rows crosses over from SQLite's thread without waiting.
                 .row_buffer_size(2 * BATCH)
-                .pragma("cache_size", format!("-{CACHE_KIB}"))
+                .pragma(
+                    "cache_size",
+                    format!("-{}", if usage == SqliteUse::Write { WRITE_CACHE_KIB } else { READ_CACHE_KIB }),
+                )
                 .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
             match usage {
                 SqliteUse::Read => options.pragma("query_only", "1"),

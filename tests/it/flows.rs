@@ -1,6 +1,6 @@
 //! Business events that reach the customer: once, in the right chat, or with a reason why not.
 
-use counterpart::config::FlowConfig;
+use counterpart::config::{FlowConfig, Link};
 use counterpart::engine::Pass;
 use counterpart::store::{Message, MessageState};
 use counterpart_connectors::{ActKind, Clock};
@@ -29,6 +29,7 @@ pub fn flow(on: EventKind, act: ActKind, template: Option<&str>) -> FlowConfig {
         act,
         to: "chat".to_owned(),
         template: template.map(str::to_owned),
+        link: Link::Explicit,
         when: None,
         gate: Policy::default(),
     }

@@ -8,12 +8,14 @@ mod budget;
 mod budget_world;
 mod cli;
 mod flows;
+mod flows_tickets;
 mod kill;
 mod message_worlds;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod postgres;
 mod real_conversations;
+mod real_rt;
 mod requirements;
 mod serve;
 mod sim;

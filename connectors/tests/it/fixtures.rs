@@ -112,7 +112,7 @@ async fn play(connector: &str, fixture: Fixture, path: &Path) {
 }
 
 async fn perform(connection: &Connection, step: Do, cursor: &mut Option<String>) -> Result<Value, ConnectorError> {
-    let (lane, stream) = (Lane::Incremental, "contact");
+    let (lane, stream) = (Lane::Incremental, connection.manifest().first_stream());
     Ok(match step {
         Do::Check => {
             let report = connection.check(lane).await?;
@@ -145,7 +145,8 @@ async fn pull(
     from: Option<&str>,
     cursor: &mut Option<String>,
 ) -> Result<Value, ConnectorError> {
-    let request = PullRequest { stream: "contact", mode: mode.mode(), cursor: from, parent: None };
+    let request =
+        PullRequest { stream: connection.manifest().first_stream(), mode: mode.mode(), cursor: from, parent: None };
     let page = connection.pull(Lane::Incremental, request).await?;
     let ids: Vec<&str> = page.records.iter().map(|record| record.id.as_str()).collect();
     let body = page.records.first().map(|record| record.body.clone());
@@ -155,7 +156,7 @@ async fn pull(
 }
 
 async fn find(connection: &Connection, key: MatchKey) -> Result<Value, ConnectorError> {
-    let found = connection.find(Lane::Incremental, "contact", &key).await?;
+    let found = connection.find(Lane::Incremental, connection.manifest().first_stream(), &key).await?;
     Ok(json!(found.iter().map(|record| record.id.as_str()).collect::<Vec<_>>()))
 }
 

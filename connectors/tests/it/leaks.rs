@@ -15,13 +15,14 @@ async fn messages_name_no_person() {
     for connector in counterpart_connectors::registry() {
         for status in [400, 401, 403, 404, 409, 422, 500] {
             let connection = open(spec(connector), Arc::new(Script::always(status, &[], body)));
-            let pull = PullRequest { stream: "contact", mode: PullMode::Full, cursor: None, parent: None };
+            let stream = connection.manifest().first_stream();
+            let pull = PullRequest { stream, mode: PullMode::Full, cursor: None, parent: None };
             let person = json!({ "email": "rosa@shop.example", "properties": { "email": "rosa@shop.example" } });
             let key = MatchKey::Email("rosa@shop.example".into());
             let errors = [
                 connection.pull(Lane::Audit, pull).await.err(),
-                connection.find(Lane::Audit, "contact", &key).await.err(),
-                connection.push(Lane::Audit, "contact", Push::Create { body: &person }, "k").await.err(),
+                connection.find(Lane::Audit, stream, &key).await.err(),
+                connection.push(Lane::Audit, stream, Push::Create { body: &person }, "k").await.err(),
             ];
             for error in errors.into_iter().flatten() {
                 assert!(!error.message.contains("rosa"), "{connector} {status}: {}", error.message);
@@ -105,9 +106,10 @@ async fn talk() {
             }
             let connection = open(spec, Arc::new(Script::always(status, &[("x-echo", "s3cret")], body)));
             let person = json!({ "email": "rosa@shop.example" });
+            let stream = connection.manifest().first_stream();
             let _ = connection.check(Lane::Audit).await;
-            let _ = connection.find(Lane::Audit, "contact", &MatchKey::Email("rosa@shop.example".into())).await;
-            let _ = connection.push(Lane::Audit, "contact", Push::Create { body: &person }, "k").await;
+            let _ = connection.find(Lane::Audit, stream, &MatchKey::Email("rosa@shop.example".into())).await;
+            let _ = connection.push(Lane::Audit, stream, Push::Create { body: &person }, "k").await;
         }
     }
 }

@@ -30,6 +30,10 @@ fn spec(connector: &str) -> ConnectionSpec {
         "chatwoot" => (json!({ "account_id": 1, "base_url": "https://desk.example" }), &["api_access_token"]),
         "hubspot" => (json!({}), &["access_token"]),
         "woocommerce" => (json!({ "base_url": "https://shop.example" }), &["consumer_key", "consumer_secret"]),
+        "rt" => (json!({ "base_url": "https://rt.example/REST/2.0" }), &["token"]),
+        "zendesk" => {
+            (json!({ "base_url": "https://desk.example/api/v2", "email": "ann@desk.example" }), &["api_token"])
+        }
         _ => (json!({ "base_url": "https://crm.example/api" }), &["token"]),
     };
     ConnectionSpec {

@@ -11,7 +11,7 @@ use counterpart_connectors::{
     Clock, Connection, ConnectionSpec, ConnectorError, ErrorKind, Lane, PullMode, PullRequest, Transport,
     TransportError,
 };
-use counterpart_sandbox::{Faults, InstanceSpec, Options, Reply, Sandbox, TOKEN, Vendor};
+use counterpart_sandbox::{Faults, InstanceSpec, NewTicket, Options, Reply, Sandbox, TOKEN, Vendor};
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -21,6 +21,8 @@ use crate::{START, open_at, spec_with};
 struct InProcess {
     sandbox: Sandbox,
     clock: Arc<JumpClock>,
+    /// Whether the records are tickets; else they are people.
+    tickets: bool,
 }
 
 #[async_trait]
@@ -39,27 +41,39 @@ impl Transport for InProcess {
 #[async_trait]
 impl Laboratory for InProcess {
     async fn populate(&self, records: usize) {
-        self.sandbox.seed_people(self.clock.now(), "it", records, 0);
+        match self.tickets {
+            true => (0..records).for_each(|n| {
+                let ticket = NewTicket { subject: format!("Number {n}"), email: None, chat: Some(n.to_string()) };
+                self.sandbox.open_ticket(self.clock.now(), "it", &ticket);
+            }),
+            false => self.sandbox.seed_people(self.clock.now(), "it", records, 0),
+        }
         self.clock.sleep_until(self.clock.now() + 60_000).await;
     }
 
     async fn ids(&self) -> Option<Vec<String>> {
-        Some(self.sandbox.people("it").into_iter().map(|person| person.id).collect())
+        Some(match self.tickets {
+            true => self.sandbox.tickets("it").into_iter().map(|ticket| ticket.id).collect(),
+            false => self.sandbox.people("it").into_iter().map(|person| person.id).collect(),
+        })
     }
 }
 
-const VENDORS: [(&str, Vendor, &str); 5] = [
+const VENDORS: [(&str, Vendor, &str); 7] = [
     ("chatway", Vendor::Chatway, "http://localhost/it/api/v1"),
     ("chatwoot", Vendor::Chatwoot, "http://localhost/it"),
     ("crm", Vendor::Crm, "http://localhost/it"),
     ("hubspot", Vendor::Hubspot, "http://localhost/it"),
     ("woocommerce", Vendor::Woocommerce, "http://localhost/it"),
+    ("rt", Vendor::Rt, "http://localhost/it/REST/2.0"),
+    ("zendesk", Vendor::Zendesk, "http://localhost/it/api/v2"),
 ];
 
 fn world(vendor: Vendor, faults: Faults, seed: u64) -> Arc<InProcess> {
     let instances = vec![InstanceSpec { name: "it".to_owned(), vendor, settings: BTreeMap::new() }];
     let sandbox = Sandbox::new(Options { seed, faults, instances });
-    Arc::new(InProcess { sandbox, clock: Arc::new(JumpClock::at(START)) })
+    let tickets = matches!(vendor, Vendor::Rt | Vendor::Zendesk);
+    Arc::new(InProcess { sandbox, clock: Arc::new(JumpClock::at(START)), tickets })
 }
 
 fn spec(connector: &str, base_url: &str) -> ConnectionSpec {
@@ -106,11 +120,47 @@ async fn woocommerce_holds() {
     hold(4).await;
 }
 
+#[tokio::test]
+async fn request_tracker_holds() {
+    hold(5).await;
+}
+
+#[tokio::test]
+async fn zendesk_holds() {
+    hold(6).await;
+}
+
+/// A ticket that changes is told of from then on, with whole seconds and after the export's minute.
+#[tokio::test]
+async fn tickets_are_read_by_what_changed() {
+    for (connector, vendor, base_url) in &VENDORS[5..] {
+        let world = world(*vendor, Faults::none(), 1);
+        world.populate(120).await;
+        let settings = json!({ "base_url": base_url, "page_size": 50 });
+        let mut spec = spec(connector, base_url);
+        spec.settings.extend(settings.as_object().cloned().unwrap_or_default());
+        let connection = open_at(spec, world.clone(), world.clock.clone());
+        assert_eq!(walked(&connection, PullMode::Full).await.unwrap().len(), 120, "{connector}");
+        world.clock.sleep_until(START + 3_600_000).await;
+        let at = world.clock.now();
+        for id in ["7", "77"] {
+            world.sandbox.set_ticket(at, "it", id, if *connector == "rt" { "resolved" } else { "solved" });
+        }
+        world.clock.sleep_until(at + 120_000).await;
+        let seen = walked(&connection, PullMode::Since(at - 900)).await.unwrap();
+        assert_eq!(seen, ["7", "77"].map(str::to_owned).into(), "{connector}");
+        let record = connection.fetch(Lane::Repair, "ticket", "7").await.unwrap();
+        assert_eq!(record.updated_at, Some(at), "{connector}");
+        assert_eq!(record.version.is_some(), *connector == "rt");
+    }
+}
+
 /// The ids of a whole walk.
 async fn walked(connection: &Connection, mode: PullMode) -> Result<BTreeSet<String>, ConnectorError> {
     let (mut ids, mut cursor) = (BTreeSet::new(), None::<String>);
     loop {
-        let request = PullRequest { stream: "contact", mode, cursor: cursor.as_deref(), parent: None };
+        let stream = connection.manifest().first_stream();
+        let request = PullRequest { stream, mode, cursor: cursor.as_deref(), parent: None };
         let page = connection.pull(Lane::Backfill, request).await?;
         ids.extend(page.records.into_iter().map(|record| record.id));
         cursor = page.next;
@@ -143,7 +193,7 @@ async fn a_bad_line_loses_nobody() {
             }
         }
     }
-    assert!(complete > 30, "only {complete} of 40 walks came to their end");
+    assert!(complete > 42, "only {complete} of 56 walks came to their end");
 }
 
 #[tokio::test]

@@ -41,7 +41,9 @@ impl Lab {
 
     /// The same; `settings` are system, name and value of what is unusual about a fake.
     pub async fn with_fakes(systems: &[(&str, Vendor)], settings: &[(&str, &str, &str)]) -> Lab {
-        let names: Vec<String> = systems.iter().map(|(name, _)| (*name).to_owned()).collect();
+        // A desk knows no people.
+        let people = systems.iter().filter(|(_, vendor)| !matches!(vendor, Vendor::Zendesk | Vendor::Rt));
+        let names: Vec<String> = people.map(|(name, _)| (*name).to_owned()).collect();
         let of = |system: &str| {
             let own = settings.iter().filter(|(name, _, _)| *name == system);
             own.map(|(_, key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
