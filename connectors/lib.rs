@@ -35,7 +35,7 @@ struct Shipped {
 }
 
 /// Every shipped connector, sorted by name; a vendor is one line here.
-const SHIPPED: [Shipped; 5] = [
+const SHIPPED: [Shipped; 6] = [
     Shipped { name: "chatway", source: include_str!("chatway/connector.toml"), behaviour: facts_only },
     Shipped {
         name: "chatwoot",
@@ -48,6 +48,7 @@ const SHIPPED: [Shipped; 5] = [
         source: include_str!("hubspot/connector.toml"),
         behaviour: |m| Arc::new(Hubspot::new(m)),
     },
+    Shipped { name: "medusa", source: include_str!("medusa/connector.toml"), behaviour: facts_only },
     Shipped { name: "woocommerce", source: include_str!("woocommerce/connector.toml"), behaviour: facts_only },
 ];
 

@@ -395,7 +395,7 @@ fn a_secret_can_be_replaced_without_a_gap() {
 #[test]
 fn without_a_secret_nothing_is_taken() {
     let none = HeaderMap::new();
-    for connector in ["woocommerce", "chatwoot", "hubspot"] {
+    for connector in ["woocommerce", "chatwoot", "hubspot", "medusa"] {
         let connection = shipped(connector, &[]);
         assert!(!connection.takes_hooks());
         let refusal = connection.hook(&post(&none, b"{}"), START).unwrap_err();
@@ -605,7 +605,7 @@ proptest! {
         let headers: HeaderMap = names.iter().zip(&values)
             .filter_map(|(name, value)| Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value).ok()?)))
             .collect();
-        for connector in ["chatwoot", "hubspot", "woocommerce"] {
+        for connector in ["chatwoot", "hubspot", "medusa", "woocommerce"] {
             let delivery = Delivery { path_secret: path.as_deref(), ..post(&headers, &body) };
             let kind = shipped(connector, &[("webhook_secret", "s3cret")]).hook(&delivery, now).map_err(|refusal| refusal.kind);
             prop_assert!(matches!(kind, Err(RefusalKind::MissingSignature | RefusalKind::WrongSignature)), "{kind:?}");

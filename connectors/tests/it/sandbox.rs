@@ -48,12 +48,13 @@ impl Laboratory for InProcess {
     }
 }
 
-const VENDORS: [(&str, Vendor, &str); 5] = [
+const VENDORS: [(&str, Vendor, &str); 6] = [
     ("chatway", Vendor::Chatway, "http://localhost/it/api/v1"),
     ("chatwoot", Vendor::Chatwoot, "http://localhost/it"),
     ("crm", Vendor::Crm, "http://localhost/it"),
     ("hubspot", Vendor::Hubspot, "http://localhost/it"),
     ("woocommerce", Vendor::Woocommerce, "http://localhost/it"),
+    ("medusa", Vendor::Medusa, "http://localhost/it"),
 ];
 
 fn world(vendor: Vendor, faults: Faults, seed: u64) -> Arc<InProcess> {
@@ -106,6 +107,11 @@ async fn woocommerce_holds() {
     hold(4).await;
 }
 
+#[tokio::test]
+async fn medusa_holds() {
+    hold(5).await;
+}
+
 /// The ids of a whole walk.
 async fn walked(connection: &Connection, mode: PullMode) -> Result<BTreeSet<String>, ConnectorError> {
     let (mut ids, mut cursor) = (BTreeSet::new(), None::<String>);
@@ -143,7 +149,7 @@ async fn a_bad_line_loses_nobody() {
             }
         }
     }
-    assert!(complete > 30, "only {complete} of 40 walks came to their end");
+    assert!(complete > 36, "only {complete} of 48 walks came to their end");
 }
 
 #[tokio::test]
