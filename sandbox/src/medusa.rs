@@ -110,6 +110,9 @@ fn nowhere(method: &Method, path: &str) -> Response<Vec<u8>> {
 
 // ---- lists ---------------------------------------------------------------------------------------------------------
 
+/// An answer that refuses; boxed, since it is rare and large.
+type Refusal = Box<Response<Vec<u8>>>;
+
 /// What of a record a list looks at.
 struct Listed {
     number: u64,
@@ -124,7 +127,7 @@ fn paged(
     query: &Query,
     fate: &Fate,
     (known, usual): (&[&str], u64),
-) -> Result<(Vec<u64>, Value), Box<Response<Vec<u8>>>> {
+) -> Result<(Vec<u64>, Value), Refusal> {
     let foreign = query.names().find(|name| !known.contains(&name.split('[').next().unwrap_or_default()));
     if let Some(name) = foreign {
         return Err(Box::new(invalid(&format!("Unrecognized fields: '{name}'"))));
