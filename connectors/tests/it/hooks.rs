@@ -300,6 +300,21 @@ fn a_batch_is_refused_only_when_nothing_of_it_is_of_use() {
     }
 }
 
+/// Events of a parcel hold the order's id under another name than events of the order itself.
+#[test]
+fn medusa_tells_of_an_order_under_two_names() {
+    let shop = shipped("medusa", &[("webhook_secret", "s3cret")]);
+    for body in [
+        r#"{"name":"order.placed","data":{"id":"order_01"},"metadata":{"created_at":"2026-03-04T09:15:00.120Z"}}"#,
+        r#"{"name":"order.fulfillment_created","data":{"order_id":"order_01","fulfillment_id":"ful_01"},"metadata":{}}"#,
+    ] {
+        let none = HeaderMap::new();
+        let delivery = Delivery { path_secret: Some("s3cret"), ..post(&none, body.as_bytes()) };
+        let hint = shop.hook(&delivery, START).unwrap().hints.remove(0);
+        assert_eq!((hint.stream.as_str(), hint.external_id.as_str()), ("order", "order_01"), "{body}");
+    }
+}
+
 const ZENDESK: &str = r#"
 [hooks]
 topic = "/type"
