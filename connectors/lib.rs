@@ -39,7 +39,7 @@ struct Shipped {
 }
 
 /// Every shipped connector, sorted by name; a vendor is one line here.
-const SHIPPED: [Shipped; 7] = [
+const SHIPPED: [Shipped; 8] = [
     Shipped { name: "chatway", source: include_str!("chatway/connector.toml"), behaviour: facts_only },
     Shipped {
         name: "chatwoot",
@@ -52,6 +52,7 @@ const SHIPPED: [Shipped; 7] = [
         source: include_str!("hubspot/connector.toml"),
         behaviour: |m| Arc::new(Hubspot::new(m)),
     },
+    Shipped { name: "medusa", source: include_str!("medusa/connector.toml"), behaviour: facts_only },
     Shipped { name: "rt", source: include_str!("rt/connector.toml"), behaviour: |m| Arc::new(Rt::new(m)) },
     Shipped { name: "woocommerce", source: include_str!("woocommerce/connector.toml"), behaviour: facts_only },
     Shipped {

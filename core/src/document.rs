@@ -25,6 +25,8 @@ enum As {
     Time,
     /// A decimal amount without its sign.
     Amount,
+    /// A code of letters, such as a currency or a country, in capital letters.
+    Code,
     /// Whether there is anything: `true`, a text, a number other than 0.
     Flag,
 }
@@ -250,6 +252,7 @@ impl Source {
         }
         match self.how {
             As::Text | As::Flag => Some(json!(text)),
+            As::Code => Some(json!(text.to_ascii_uppercase())),
             As::Time => moment(&text).map(|at| json!(at)),
             As::Amount => {
                 let text = text.trim_start_matches('-');
@@ -352,6 +355,7 @@ mod tests {
         [fields]
         number = "/number"
         status = { from = "/state", table = { done = "completed" } }
+        currency = { from = "/currency", as = "code" }
         "customer.email" = [{ from = "/email" }, { from = "/billing/email" }]
         placed_at = { from = "/at", as = "time" }
         refunded_total = { from = "/back", as = "amount" }
@@ -365,12 +369,13 @@ mod tests {
         let document = Document::parse(SHOP, "shop.toml").expect("a sound file");
         let remote = json!({
             "number": 1007, "state": "done", "billing": { "email": "ann@example.test" }, "email": "",
-            "at": "2026-03-04T09:15:00", "back": "-3.50", "lines": [{ "title": "Cup", "n": 2 }, { "title": null }],
+            "currency": "eur", "at": "2026-03-04T09:15:00", "back": "-3.50",
+            "lines": [{ "title": "Cup", "n": 2 }, { "title": null }],
         });
         let order: Order = document.read("7", &remote);
         assert_eq!((order.id.as_str(), order.number.as_str(), order.status), ("7", "1007", OrderStatus::Completed));
         assert_eq!(order.customer.email.as_deref(), Some("ann@example.test"));
-        assert_eq!(order.placed_at, Some(1_772_615_700_000));
+        assert_eq!((order.currency.as_deref(), order.placed_at), (Some("EUR"), Some(1_772_615_700_000)));
         assert_eq!(order.refunded_total.as_deref(), Some("3.50"));
         assert_eq!((order.items.len(), order.items[0].quantity.as_deref()), (2, Some("2")));
         for odd in
@@ -385,7 +390,7 @@ mod tests {
     fn all_mistakes_are_told_with_their_places() {
         let source = SHOP.replace("number = \"/number\"", "numbr = \"/number\"").replace("\"/email\"", "\"email\"");
         let problems = Document::parse(&source, "shop.toml").expect_err("two mistakes");
-        assert_eq!(problems.iter().map(|p| p.line).collect::<Vec<_>>(), [6, 8]);
+        assert_eq!(problems.iter().map(|p| p.line).collect::<Vec<_>>(), [6, 9]);
         assert!(problems[0].message.contains("numbr") && problems[0].help.contains("number"));
     }
 

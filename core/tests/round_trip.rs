@@ -211,8 +211,8 @@ fn is_limited(mapping: &str, field: &FieldName) -> bool {
 #[test]
 fn every_shipped_mapping_parses() {
     let names: Vec<&str> = MAPPINGS.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["chatway", "chatwoot", "crm", "hubspot", "woocommerce", "everything"]);
-    for (name, mapping) in &MAPPINGS[..5] {
+    assert_eq!(names, ["chatway", "chatwoot", "crm", "hubspot", "medusa", "woocommerce", "everything"]);
+    for (name, mapping) in &MAPPINGS[..6] {
         assert_eq!(mapping.connector(), name, "a mapping file is called after its connector");
     }
     let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/mapping.md");

@@ -64,6 +64,11 @@ impl Query {
         pairs.flat_map(|(_, value)| value.split(',')).filter(|value| !value.is_empty()).collect()
     }
 
+    /// The names of everything that is asked for.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     pub fn number(&self, name: &str) -> Option<u64> {
         self.get(name).and_then(|value| value.parse().ok())
     }

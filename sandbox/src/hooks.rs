@@ -22,6 +22,8 @@ pub struct HookDelivery {
     pub body: Vec<u8>,
     /// When it is sent.
     pub at: Millis,
+    /// Secret at the end of the address it is sent to, from systems that cannot sign.
+    pub path_secret: Option<String>,
 }
 
 impl HookDelivery {

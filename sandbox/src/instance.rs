@@ -10,10 +10,10 @@ use crate::chats::{Author, Chats};
 use crate::faults::{Dice, Fate, FaultAnswer};
 use crate::hooks::{HookDelivery, Hooks};
 use crate::limit::{Limiter, Window};
-use crate::orders::{NewOrder, Orders};
+use crate::orders::{NewOrder, Order, Orders};
 use crate::people::{self, NewPerson, Person};
 use crate::tickets::{NewTicket, Tickets};
-use crate::{Millis, TOKEN, chatway, chatwoot, crm, hubspot, rt, woocommerce, zendesk};
+use crate::{Millis, TOKEN, chatway, chatwoot, crm, hubspot, medusa, rt, woocommerce, zendesk};
 
 /// Which vendor a fake plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +26,8 @@ pub enum Vendor {
     Hubspot,
     /// WooCommerce's REST API v3.
     Woocommerce,
+    /// Medusa's Admin API, version 2.
+    Medusa,
     /// A plain in-house CRM.
     Crm,
     /// Zendesk's Ticketing API.
@@ -36,11 +38,12 @@ pub enum Vendor {
 
 impl Vendor {
     /// All of them, with the names they have on the command line.
-    pub const ALL: [(&'static str, Vendor); 7] = [
+    pub const ALL: [(&'static str, Vendor); 8] = [
         ("chatway", Vendor::Chatway),
         ("chatwoot", Vendor::Chatwoot),
         ("hubspot", Vendor::Hubspot),
         ("woocommerce", Vendor::Woocommerce),
+        ("medusa", Vendor::Medusa),
         ("crm", Vendor::Crm),
         ("zendesk", Vendor::Zendesk),
         ("rt", Vendor::Rt),
@@ -68,6 +71,7 @@ impl Vendor {
                 vec![("base_url", at(""))],
                 vec![("consumer_key", secret()), ("consumer_secret", secret())],
             ),
+            Vendor::Medusa => ("medusa", vec![("base_url", at(""))], vec![("api_key", secret())]),
             Vendor::Crm => ("crm", vec![("base_url", at(""))], vec![("token", secret())]),
             Vendor::Zendesk => (
                 "zendesk",
@@ -123,7 +127,10 @@ impl Instance {
                 Vendor::Chatway => Chats::new(90_001, 7_700_001),
                 _ => Chats::new(1, 9001),
             },
-            shop: Orders::default(),
+            shop: match vendor {
+                Vendor::Medusa => Orders::from(1),
+                _ => Orders::default(),
+            },
             desk: Tickets::default(),
             hooks: Hooks::default(),
             calls: 0,
@@ -151,8 +158,10 @@ impl Instance {
                 ("export", Limiter::new(10, 60_000, Window::Sliding)),
                 ("update", Limiter::new(100, 60_000, Window::Sliding)),
             ],
-            Vendor::Woocommerce | Vendor::Crm | Vendor::Rt if self.number("rate").is_none() => Vec::new(),
-            Vendor::Woocommerce | Vendor::Crm | Vendor::Rt => {
+            Vendor::Woocommerce | Vendor::Medusa | Vendor::Crm | Vendor::Rt if self.number("rate").is_none() => {
+                Vec::new()
+            }
+            Vendor::Woocommerce | Vendor::Medusa | Vendor::Crm | Vendor::Rt => {
                 vec![("all", Limiter::new(rate(0), per(60_000), Window::Sliding))]
             }
         }
@@ -190,6 +199,22 @@ impl Instance {
         self.next_id - 1
     }
 
+    /// A person's id as the vendor writes it.
+    fn written(&self, id: u64) -> String {
+        match self.spec.vendor {
+            Vendor::Medusa => medusa::customer_id(id),
+            _ => id.to_string(),
+        }
+    }
+
+    /// The number behind an id that the vendor wrote.
+    fn number_of(&self, id: &str) -> Option<u64> {
+        match self.spec.vendor {
+            Vendor::Medusa => medusa::number(id),
+            _ => id.parse().ok(),
+        }
+    }
+
     /// Whether the vendor keeps given and family name apart.
     pub fn splits_names(&self) -> bool {
         !matches!(self.spec.vendor, Vendor::Chatway | Vendor::Chatwoot | Vendor::Zendesk | Vendor::Rt)
@@ -202,6 +227,11 @@ impl Instance {
         if !self.splits_names() {
             (person.given, person.family) = (String::new(), String::new());
         }
+        person.id = self.written(id);
+        if self.spec.vendor == Vendor::Medusa {
+            // Addresses are records of their own.
+            (person.city, person.country, person.postcode) = (None, None, None);
+        }
         if matches!(self.spec.vendor, Vendor::Chatway) {
             (person.company, person.city, person.country, person.postcode) = (None, None, None, None);
         }
@@ -211,13 +241,14 @@ impl Instance {
         }
         self.people.insert(id, person);
         self.person_changed(id, "created", None);
-        id.to_string()
+        self.written(id)
     }
 
     /// Tells the webhooks of somebody.
     fn person_changed(&mut self, id: u64, event: &str, before: Option<&Person>) {
         match self.spec.vendor {
             Vendor::Woocommerce => woocommerce::happened(self, "customer", id, event),
+            Vendor::Medusa => medusa::happened(self, &format!("customer.{event}"), id),
             Vendor::Chatwoot => chatwoot::hooks::contact_changed(self, id, event, before),
             _ => {}
         }
@@ -225,7 +256,7 @@ impl Instance {
 
     pub fn edit(&mut self, now: Millis, id: &str, field: &str, value: Option<&str>) {
         let splits = self.splits_names();
-        let Ok(id) = id.parse::<u64>() else { return };
+        let Some(id) = self.number_of(id) else { return };
         let before = self.person(id);
         let Some(person) = self.people.get_mut(&id) else { return };
         match field {
@@ -244,7 +275,7 @@ impl Instance {
     }
 
     pub fn delete(&mut self, now: Millis, id: &str) {
-        let Ok(id) = id.parse::<u64>() else { return };
+        let Some(id) = self.number_of(id) else { return };
         if self.spec.vendor == Vendor::Hubspot {
             if let Some(person) = self.people.get_mut(&id) {
                 person.deleted = true;
@@ -262,7 +293,7 @@ impl Instance {
     }
 
     pub fn merge(&mut self, now: Millis, keep: &str, gone: &str) {
-        let (Ok(keep), Ok(gone)) = (keep.parse::<u64>(), gone.parse::<u64>()) else { return };
+        let (Some(keep), Some(gone)) = (self.number_of(keep), self.number_of(gone)) else { return };
         if keep == gone {
             return;
         }
@@ -308,7 +339,7 @@ impl Instance {
         let event = if id.is_some() { "updated" } else { "created" };
         let id = id.unwrap_or_else(|| self.take_id());
         let mut sent =
-            self.person(id).unwrap_or_else(|| Person { id: id.to_string(), created_at: now, ..Person::default() });
+            self.person(id).unwrap_or_else(|| Person { id: self.written(id), created_at: now, ..Person::default() });
         let before = sent.clone();
         let mut kept = sent.clone();
         let dropped = fate.drop_field.map(|roll| (roll % changes.len().max(1) as u64) as usize);
@@ -372,6 +403,9 @@ impl Instance {
 
     /// A customer buys. Nothing where the vendor has no orders.
     pub fn place_order(&mut self, now: Millis, order: &NewOrder) -> String {
+        if self.spec.vendor == Vendor::Medusa {
+            return medusa::place(self, now, order);
+        }
         if self.spec.vendor != Vendor::Woocommerce {
             return String::new();
         }
@@ -381,8 +415,20 @@ impl Instance {
         id.to_string()
     }
 
+    /// All orders, by id.
+    pub fn orders(&self) -> Vec<Order> {
+        let mut orders = self.shop.list();
+        if self.spec.vendor == Vendor::Medusa {
+            orders.iter_mut().for_each(medusa::as_written);
+        }
+        orders
+    }
+
     /// Somebody of the shop sets an order's status.
     pub fn set_order(&mut self, now: Millis, id: &str, status: &str) {
+        if self.spec.vendor == Vendor::Medusa {
+            return medusa::set_status(self, now, id, status);
+        }
         let Ok(id) = id.parse::<u64>() else { return };
         woocommerce::set_status(self, now, id, status);
     }
@@ -426,6 +472,7 @@ impl Instance {
         let secret = secret.unwrap_or_default();
         match self.spec.vendor {
             Vendor::Woocommerce => woocommerce::first_hooks(self, topics, &secret),
+            Vendor::Medusa => medusa::first_hooks(self, topics, &secret),
             Vendor::Chatwoot => chatwoot::hooks::first_hooks(self, topics, &secret),
             Vendor::Zendesk => zendesk::first_hooks(self, topics, &secret),
             _ => {}
@@ -437,6 +484,7 @@ impl Instance {
         let pending = std::mem::take(&mut self.hooks.pending);
         let deliver = |pending| match self.spec.vendor {
             Vendor::Woocommerce => woocommerce::deliver(self, now, &pending),
+            Vendor::Medusa => medusa::deliver(self, now, &pending),
             Vendor::Chatwoot => chatwoot::hooks::deliver(self, now, &pending),
             Vendor::Zendesk => zendesk::deliver(self, now, &pending),
             _ => None,
@@ -466,6 +514,7 @@ impl Instance {
             Vendor::Chatwoot => chatwoot::answer(self, now, request, path, query, fate),
             Vendor::Hubspot => hubspot::answer(self, now, request, path, query, fate),
             Vendor::Woocommerce => woocommerce::answer(self, now, request, path, query, fate),
+            Vendor::Medusa => medusa::answer(self, now, request, path, query, fate),
             Vendor::Crm => crm::answer(self, now, request, path, query, fate),
             Vendor::Zendesk => zendesk::answer(self, now, request, path, query, fate),
             Vendor::Rt => rt::answer(self, now, request, path, query, fate),
@@ -540,7 +589,7 @@ impl Instance {
                     None => answer::json(429, &body),
                 }
             }
-            Vendor::Woocommerce | Vendor::Crm | Vendor::Rt => {
+            Vendor::Woocommerce | Vendor::Medusa | Vendor::Crm | Vendor::Rt => {
                 let response = answer::json(429, &json!({ "error": "too many requests" }));
                 match retry_after_s {
                     Some(seconds) => with_header(response, "retry-after", &seconds.to_string()),

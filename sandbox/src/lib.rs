@@ -17,6 +17,7 @@ mod hooks;
 mod hubspot;
 mod instance;
 mod limit;
+mod medusa;
 mod orders;
 mod people;
 mod rt;
@@ -198,14 +199,14 @@ impl Sandbox {
         self.touch(now, instance, |at| at.place_order(now, order))
     }
 
-    /// Somebody of the shop sets an order's status; `trash` throws it away.
+    /// Somebody of the shop sets an order's status, in the vendor's words; `trash` throws it away (WooCommerce).
     pub fn set_order(&self, now: Millis, instance: &str, id: &str, status: &str) {
         self.touch(now, instance, |at| at.set_order(now, id, status));
     }
 
     /// All orders of an instance, by id; those in the trash too.
     pub fn orders(&self, instance: &str) -> Vec<Order> {
-        self.world().instances.get(instance).map(|at| at.shop.list()).unwrap_or_default()
+        self.world().instances.get(instance).map(Instance::orders).unwrap_or_default()
     }
 
     /// A customer opens a ticket, not through the API. Returns its id; empty where the vendor has no tickets.

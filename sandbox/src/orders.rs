@@ -68,6 +68,8 @@ pub(crate) struct Row {
     pub meta: Vec<(u64, String, Value)>,
     pub refund: Option<u64>,
     pub via: &'static str,
+    /// How far the payment is, where the vendor tells that apart from the status.
+    pub payment: String,
     pub paid_at: Option<Millis>,
     pub completed_at: Option<Millis>,
     pub created_at: Millis,
@@ -89,6 +91,11 @@ impl Default for Orders {
 }
 
 impl Orders {
+    /// A shop whose first order has this number.
+    pub fn from(first: u64) -> Orders {
+        Orders { next: first, ..Orders::default() }
+    }
+
     pub fn take_id(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
@@ -133,6 +140,7 @@ impl Orders {
             meta: Vec::new(),
             refund: None,
             via: "checkout",
+            payment: "not_paid".to_owned(),
             paid_at: None,
             completed_at: None,
             created_at: now,

@@ -425,7 +425,7 @@ pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -
     if pending.topic == PING {
         put("Content-Type", "application/x-www-form-urlencoded");
         let body = format!("webhook_id={}", hook.id).into_bytes();
-        return Some(HookDelivery { instance: instance_name, headers, body, at: now });
+        return Some(HookDelivery { instance: instance_name, headers, body, at: now, path_secret: None });
     }
     if hook.status != "active" {
         return None;
@@ -449,7 +449,7 @@ pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -
     put("X-WC-Webhook-Signature", &answer::to_base64(&hooks::sign(&hook.secret, &body)));
     put("X-WC-Webhook-ID", &hook.id.to_string());
     put("X-WC-Webhook-Delivery-ID", &hooks::hex(&delivery));
-    Some(HookDelivery { instance: instance_name, headers, body, at: now })
+    Some(HookDelivery { instance: instance_name, headers, body, at: now, path_secret: None })
 }
 
 /// A delivery that fails is never repeated; the seventh in a row disables its webhook.

@@ -129,11 +129,13 @@ async fn answer(desk: Arc<Desk>, listener: TcpListener) {
         desk.engine.clock().sleep_until(desk.now() + GRACE_MS).await;
     };
     tokio::select! {
+        // First, so that the stop is told before the server, which may have nothing under way, has ended.
+        biased;
+        () = patience => tracing::warn!("requests that took too long were cut off"),
         outcome = served => {
             if let Err(error) = outcome {
                 tracing::error!(%error, "the server ended");
             }
         }
-        () = patience => tracing::warn!("requests that took too long were cut off"),
     }
 }

@@ -8,6 +8,7 @@ mod budget;
 mod budget_world;
 mod cli;
 mod flows;
+mod flows_medusa;
 mod flows_tickets;
 mod kill;
 mod message_worlds;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::flows::shop_and_chat;
 use crate::requirements::lab::{DAY, HOUR, Lab, someone};
 
-fn data(path: &str) -> Option<PathBuf> {
+pub fn data(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("COUNTERPART_TEST_DATA")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let path = root.join(path);

@@ -533,6 +533,7 @@ fn systemd_is_told() {
     std::fs::write(folder.path().join("counterpart.toml"), "[serve]\nlisten = \"127.0.0.1:0\"\n").expect("written");
     let socket = folder.path().join("notify");
     let manager = std::os::unix::net::UnixDatagram::bind(&socket).expect("a socket");
+    manager.set_read_timeout(Some(std::time::Duration::from_secs(60))).expect("a socket option");
     let mut child = Command::new(env!("CARGO_BIN_EXE_counterpart"))
         .current_dir(folder.path())
         .env("NOTIFY_SOCKET", &socket)

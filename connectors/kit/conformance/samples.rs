@@ -43,6 +43,11 @@ impl Samples {
                 untouched: "/properties/phone",
                 email: "/properties/email",
             },
+            "medusa" => Samples {
+                changed: "/first_name",
+                update: json!({ "first_name": "Rosa Lind {n}" }),
+                ..flat("first_name", "phone")
+            },
             "woocommerce" => Samples {
                 create: json!({ "first_name": "Rosa {n}", "email": "rosa-{n}@shop.example",
                     "billing": { "phone": "+46401{d}" } }),

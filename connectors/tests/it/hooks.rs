@@ -300,6 +300,21 @@ fn a_batch_is_refused_only_when_nothing_of_it_is_of_use() {
     }
 }
 
+/// Events of a parcel hold the order's id under another name than events of the order itself.
+#[test]
+fn medusa_tells_of_an_order_under_two_names() {
+    let shop = shipped("medusa", &[("webhook_secret", "s3cret")]);
+    for body in [
+        r#"{"name":"order.placed","data":{"id":"order_01"},"metadata":{"created_at":"2026-03-04T09:15:00.120Z"}}"#,
+        r#"{"name":"order.fulfillment_created","data":{"order_id":"order_01","fulfillment_id":"ful_01"},"metadata":{}}"#,
+    ] {
+        let none = HeaderMap::new();
+        let delivery = Delivery { path_secret: Some("s3cret"), ..post(&none, body.as_bytes()) };
+        let hint = shop.hook(&delivery, START).unwrap().hints.remove(0);
+        assert_eq!((hint.stream.as_str(), hint.external_id.as_str()), ("order", "order_01"), "{body}");
+    }
+}
+
 const ZENDESK: &str = r#"
 [hooks]
 topic = "/type"
@@ -395,7 +410,7 @@ fn a_secret_can_be_replaced_without_a_gap() {
 #[test]
 fn without_a_secret_nothing_is_taken() {
     let none = HeaderMap::new();
-    for connector in ["woocommerce", "chatwoot", "hubspot"] {
+    for connector in ["woocommerce", "chatwoot", "hubspot", "medusa"] {
         let connection = shipped(connector, &[]);
         assert!(!connection.takes_hooks());
         let refusal = connection.hook(&post(&none, b"{}"), START).unwrap_err();
@@ -605,7 +620,7 @@ proptest! {
         let headers: HeaderMap = names.iter().zip(&values)
             .filter_map(|(name, value)| Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value).ok()?)))
             .collect();
-        for connector in ["chatwoot", "hubspot", "woocommerce"] {
+        for connector in ["chatwoot", "hubspot", "medusa", "woocommerce"] {
             let delivery = Delivery { path_secret: path.as_deref(), ..post(&headers, &body) };
             let kind = shipped(connector, &[("webhook_secret", "s3cret")]).hook(&delivery, now).map_err(|refusal| refusal.kind);
             prop_assert!(matches!(kind, Err(RefusalKind::MissingSignature | RefusalKind::WrongSignature)), "{kind:?}");

@@ -29,6 +29,7 @@ fn spec(connector: &str) -> ConnectionSpec {
         "chatway" => (json!({}), &["api_key"]),
         "chatwoot" => (json!({ "account_id": 1, "base_url": "https://desk.example" }), &["api_access_token"]),
         "hubspot" => (json!({}), &["access_token"]),
+        "medusa" => (json!({ "base_url": "https://shop.example" }), &["api_key"]),
         "woocommerce" => (json!({ "base_url": "https://shop.example" }), &["consumer_key", "consumer_secret"]),
         "rt" => (json!({ "base_url": "https://rt.example/REST/2.0" }), &["token"]),
         "zendesk" => {
