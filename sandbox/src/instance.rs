@@ -13,7 +13,7 @@ use crate::limit::{Limiter, Window};
 use crate::orders::{NewOrder, Orders};
 use crate::people::{self, NewPerson, Person};
 use crate::tickets::{NewTicket, Tickets};
-use crate::{Millis, TOKEN, chatway, chatwoot, crm, hubspot, rt, woocommerce, zendesk};
+use crate::{Millis, TOKEN, chatway, chatwoot, crm, hubspot, rt, shopify, woocommerce, zendesk};
 
 /// Which vendor a fake plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,11 +32,13 @@ pub enum Vendor {
     Zendesk,
     /// Request Tracker 5 with REST 2.
     Rt,
+    /// Shopify's GraphQL Admin API.
+    Shopify,
 }
 
 impl Vendor {
     /// All of them, with the names they have on the command line.
-    pub const ALL: [(&'static str, Vendor); 7] = [
+    pub const ALL: [(&'static str, Vendor); 8] = [
         ("chatway", Vendor::Chatway),
         ("chatwoot", Vendor::Chatwoot),
         ("hubspot", Vendor::Hubspot),
@@ -44,6 +46,7 @@ impl Vendor {
         ("crm", Vendor::Crm),
         ("zendesk", Vendor::Zendesk),
         ("rt", Vendor::Rt),
+        ("shopify", Vendor::Shopify),
     ];
 
     /// The vendor of that name.
@@ -75,6 +78,7 @@ impl Vendor {
                 vec![("api_token", secret())],
             ),
             Vendor::Rt => ("rt", vec![("base_url", at("/REST/2.0"))], vec![("token", secret())]),
+            Vendor::Shopify => ("shopify", vec![("base_url", at(""))], vec![("access_token", secret())]),
         }
     }
 }
@@ -100,6 +104,7 @@ pub(crate) struct Instance {
     pub chats: Chats,
     pub shop: Orders,
     pub desk: Tickets,
+    pub points: shopify::Bucket,
     pub hooks: Hooks,
     pub calls: u64,
     next_id: u64,
@@ -113,6 +118,7 @@ impl Instance {
             Vendor::Chatway => 55_001,
             Vendor::Hubspot => 100_001,
             Vendor::Zendesk => 20_014_192,
+            Vendor::Shopify => 207_119_551,
             _ => 1,
         };
         let mut instance = Instance {
@@ -123,8 +129,12 @@ impl Instance {
                 Vendor::Chatway => Chats::new(90_001, 7_700_001),
                 _ => Chats::new(1, 9001),
             },
-            shop: Orders::default(),
+            shop: match vendor {
+                Vendor::Shopify => Orders::starting(450_789_469, 1001),
+                _ => Orders::default(),
+            },
             desk: Tickets::default(),
+            points: shopify::Bucket::default(),
             hooks: Hooks::default(),
             calls: 0,
             next_id: first_id,
@@ -151,6 +161,7 @@ impl Instance {
                 ("export", Limiter::new(10, 60_000, Window::Sliding)),
                 ("update", Limiter::new(100, 60_000, Window::Sliding)),
             ],
+            Vendor::Shopify => Vec::new(),
             Vendor::Woocommerce | Vendor::Crm | Vendor::Rt if self.number("rate").is_none() => Vec::new(),
             Vendor::Woocommerce | Vendor::Crm | Vendor::Rt => {
                 vec![("all", Limiter::new(rate(0), per(60_000), Window::Sliding))]
@@ -219,6 +230,7 @@ impl Instance {
         match self.spec.vendor {
             Vendor::Woocommerce => woocommerce::happened(self, "customer", id, event),
             Vendor::Chatwoot => chatwoot::hooks::contact_changed(self, id, event, before),
+            Vendor::Shopify => shopify::person_changed(self, id, event),
             _ => {}
         }
     }
@@ -372,19 +384,26 @@ impl Instance {
 
     /// A customer buys. Nothing where the vendor has no orders.
     pub fn place_order(&mut self, now: Millis, order: &NewOrder) -> String {
-        if self.spec.vendor != Vendor::Woocommerce {
+        if !matches!(self.spec.vendor, Vendor::Woocommerce | Vendor::Shopify) {
             return String::new();
         }
         let id = self.shop.place(now, order);
-        woocommerce::happened(self, "order", id, "created");
-        woocommerce::happened(self, "order", id, "updated");
+        if self.spec.vendor == Vendor::Shopify {
+            shopify::placed(self, id);
+        } else {
+            woocommerce::happened(self, "order", id, "created");
+            woocommerce::happened(self, "order", id, "updated");
+        }
         id.to_string()
     }
 
     /// Somebody of the shop sets an order's status.
     pub fn set_order(&mut self, now: Millis, id: &str, status: &str) {
         let Ok(id) = id.parse::<u64>() else { return };
-        woocommerce::set_status(self, now, id, status);
+        match self.spec.vendor {
+            Vendor::Shopify => shopify::set_status(self, now, id, status),
+            _ => woocommerce::set_status(self, now, id, status),
+        }
     }
 
     // ---- tickets ---------------------------------------------------------------------------------------------------
@@ -428,6 +447,7 @@ impl Instance {
             Vendor::Woocommerce => woocommerce::first_hooks(self, topics, &secret),
             Vendor::Chatwoot => chatwoot::hooks::first_hooks(self, topics, &secret),
             Vendor::Zendesk => zendesk::first_hooks(self, topics, &secret),
+            Vendor::Shopify => shopify::first_hooks(self, topics, &secret),
             _ => {}
         }
     }
@@ -439,6 +459,7 @@ impl Instance {
             Vendor::Woocommerce => woocommerce::deliver(self, now, &pending),
             Vendor::Chatwoot => chatwoot::hooks::deliver(self, now, &pending),
             Vendor::Zendesk => zendesk::deliver(self, now, &pending),
+            Vendor::Shopify => shopify::deliver(self, now, &pending),
             _ => None,
         };
         pending.into_iter().filter_map(deliver).collect()
@@ -469,6 +490,7 @@ impl Instance {
             Vendor::Crm => crm::answer(self, now, request, path, query, fate),
             Vendor::Zendesk => zendesk::answer(self, now, request, path, query, fate),
             Vendor::Rt => rt::answer(self, now, request, path, query, fate),
+            Vendor::Shopify => shopify::answer(self, now, request, path, fate),
         };
         let response = self.rate_headers(now, path, response);
         with_header(response, "date", &crate::time::http_date(now))
@@ -523,6 +545,8 @@ impl Instance {
                     None => response,
                 }
             }
+            // A whole query's worth is missing.
+            Vendor::Shopify => shopify::throttled(self, 300, 0),
             Vendor::Chatwoot => answer::raw(429, "text/plain", b"Retry later\n".to_vec()),
             Vendor::Hubspot => answer::json(
                 429,

@@ -1,4 +1,4 @@
-//! Orders of a shop, as WooCommerce keeps and shows them.
+//! Orders of a shop, as WooCommerce keeps and shows them; other shops show them in their own way.
 
 use std::collections::BTreeMap;
 
@@ -70,6 +70,7 @@ pub(crate) struct Row {
     pub via: &'static str,
     pub paid_at: Option<Millis>,
     pub completed_at: Option<Millis>,
+    pub cancelled_at: Option<Millis>,
     pub created_at: Millis,
     pub updated_at: Millis,
 }
@@ -79,16 +80,28 @@ pub(crate) struct Orders {
     pub rows: BTreeMap<u64, Row>,
     next: u64,
     next_part: u64,
+    /// What an id is above the number that customers see.
+    above: u64,
 }
 
 impl Default for Orders {
     fn default() -> Orders {
         // Pages and products took the first ids.
-        Orders { rows: BTreeMap::new(), next: 11, next_part: 1 }
+        Orders { rows: BTreeMap::new(), next: 11, next_part: 1, above: 0 }
     }
 }
 
 impl Orders {
+    /// Orders whose ids and numbers begin there.
+    pub fn starting(id: u64, number: u64) -> Orders {
+        Orders { next: id, above: id - number, ..Orders::default() }
+    }
+
+    /// What customers call an order, where that is not its id.
+    pub fn name(&self, id: u64) -> String {
+        format!("#{}", id - self.above)
+    }
+
     pub fn take_id(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
@@ -135,6 +148,7 @@ impl Orders {
             via: "checkout",
             paid_at: None,
             completed_at: None,
+            cancelled_at: None,
             created_at: now,
             updated_at: now,
         };
@@ -148,7 +162,7 @@ impl Orders {
     pub fn list(&self) -> Vec<Order> {
         let shown = |row: &Row| Order {
             id: row.id.to_string(),
-            number: row.id.to_string(),
+            number: (row.id - self.above).to_string(),
             status: row.status.clone(),
             total: decimal(row.total()),
             created_at: row.created_at,
@@ -183,6 +197,9 @@ impl Row {
         }
         if status == "completed" {
             self.completed_at = Some(now);
+        }
+        if status == "cancelled" {
+            self.cancelled_at = Some(now);
         }
     }
 
