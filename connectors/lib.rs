@@ -7,6 +7,7 @@
 mod chatwoot;
 mod hubspot;
 pub mod kit;
+mod shopify;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub use kit::live::{LiveOptions, LiveTransport};
 pub use kit::manifest::{BudgetFacts, Capabilities, Manifest, ManifestProblem, StreamFacts};
 pub use kit::rest::Rest;
 pub use kit::transport::{Transport, TransportError};
+use shopify::Shopify;
 
 /// A shipped connector: its name, its facts, and the behaviour that facts cannot say, if any.
 struct Shipped {
@@ -35,7 +37,7 @@ struct Shipped {
 }
 
 /// Every shipped connector, sorted by name; a vendor is one line here.
-const SHIPPED: [Shipped; 5] = [
+const SHIPPED: [Shipped; 6] = [
     Shipped { name: "chatway", source: include_str!("chatway/connector.toml"), behaviour: facts_only },
     Shipped {
         name: "chatwoot",
@@ -47,6 +49,11 @@ const SHIPPED: [Shipped; 5] = [
         name: "hubspot",
         source: include_str!("hubspot/connector.toml"),
         behaviour: |m| Arc::new(Hubspot::new(m)),
+    },
+    Shipped {
+        name: "shopify",
+        source: include_str!("shopify/connector.toml"),
+        behaviour: |m| Arc::new(Shopify::new(m)),
     },
     Shipped { name: "woocommerce", source: include_str!("woocommerce/connector.toml"), behaviour: facts_only },
 ];

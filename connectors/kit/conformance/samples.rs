@@ -43,6 +43,12 @@ impl Samples {
                 untouched: "/properties/phone",
                 email: "/properties/email",
             },
+            "shopify" => Samples {
+                create: json!({ "firstName": "Rosa {n}", "email": "rosa-{n}@shop.example", "phone": "+46401{d}" }),
+                update: json!({ "firstName": "Rosa Lind {n}" }),
+                changed: "/firstName",
+                ..flat("name", "phone")
+            },
             "woocommerce" => Samples {
                 create: json!({ "first_name": "Rosa {n}", "email": "rosa-{n}@shop.example",
                     "billing": { "phone": "+46401{d}" } }),

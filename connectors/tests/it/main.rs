@@ -29,6 +29,7 @@ fn spec(connector: &str) -> ConnectionSpec {
         "chatway" => (json!({}), &["api_key"]),
         "chatwoot" => (json!({ "account_id": 1, "base_url": "https://desk.example" }), &["api_access_token"]),
         "hubspot" => (json!({}), &["access_token"]),
+        "shopify" => (json!({ "base_url": "https://shop.example" }), &["access_token"]),
         "woocommerce" => (json!({ "base_url": "https://shop.example" }), &["consumer_key", "consumer_secret"]),
         _ => (json!({ "base_url": "https://crm.example/api" }), &["token"]),
     };
