@@ -8,6 +8,7 @@ mod budget;
 mod budget_world;
 mod cli;
 mod flows;
+mod flows_shopify;
 mod kill;
 mod message_worlds;
 #[cfg(feature = "mutants")]
