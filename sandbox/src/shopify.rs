@@ -140,7 +140,7 @@ fn run(instance: &mut Instance, now: Millis, query: &str, variables: &Value, fat
     let mut data = match operation {
         "Orders" | "Customers" => match list(instance, now, operation, variables) {
             Ok(data) => data,
-            Err(refusal) => return refusal,
+            Err(message) => return failed("BAD_REQUEST", &message),
         },
         "Shop" => {
             let domain = format!("{}.myshopify.com", instance.spec.name);
@@ -186,7 +186,7 @@ fn keep(value: &mut Value, words: &BTreeSet<&str>) {
 }
 
 /// One page by id or by the time of change. A cursor is the last row's place, so that rows which move lose nobody.
-fn list(instance: &Instance, now: Millis, operation: &str, variables: &Value) -> Result<Value, Response<Vec<u8>>> {
+fn list(instance: &Instance, now: Millis, operation: &str, variables: &Value) -> Result<Value, String> {
     let orders = operation == "Orders";
     let mut rows: Vec<(Millis, u64)> = match orders {
         true => instance.shop.rows.values().map(|row| (row.updated_at, row.id)).collect(),
@@ -200,21 +200,21 @@ fn list(instance: &Instance, now: Millis, operation: &str, variables: &Value) ->
     rows.iter_mut().for_each(|(at, _)| *at = at.div_euclid(1000) * 1000);
     if let Some(search) = variables["query"].as_str() {
         let since = search.strip_prefix("updated_at:>=").and_then(|at| time::parse(at.trim_matches('\'')));
-        let Some(since) = since else { return Err(failed("BAD_REQUEST", "this fake searches by updated_at:>= only")) };
+        let Some(since) = since else { return Err("this fake searches by updated_at:>= only".to_owned()) };
         let lag = instance.number("search_lag_ms").unwrap_or(3000) as Millis;
         rows.retain(|(at, _)| *at >= since && *at <= now - lag);
     }
     let by_time = match variables["sort"].as_str().unwrap_or_default() {
         "UPDATED_AT" => true,
         "ID" => false,
-        other => return Err(failed("argumentLiteralsIncompatible", &format!("sortKey {other}"))),
+        other => return Err(format!("there is no sortKey {other}")),
     };
     let place = |(at, id): &(Millis, u64)| (if by_time { *at } else { 0 }, *id);
     rows.sort_by_key(place);
     if let Some(after) = variables["after"].as_str() {
         let read = base64(after).and_then(|text| serde_json::from_str::<Value>(&text).ok());
         let last = read.as_ref().and_then(|read| Some((read["last_value"].as_i64()?, read["last_id"].as_u64()?)));
-        let Some(last) = last else { return Err(failed("BAD_REQUEST", "Invalid cursor for current pagination sort.")) };
+        let Some(last) = last else { return Err("Invalid cursor for current pagination sort.".to_owned()) };
         rows.retain(|row| place(row) > last);
     }
     let size = variables["first"].as_u64().unwrap_or(0) as usize;
