@@ -8,6 +8,7 @@ mod chatwoot;
 mod hubspot;
 pub mod kit;
 mod rt;
+mod shopify;
 mod zendesk;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use kit::manifest::{BudgetFacts, Capabilities, Manifest, ManifestProblem, St
 pub use kit::rest::Rest;
 pub use kit::transport::{Transport, TransportError};
 use rt::Rt;
+use shopify::Shopify;
 use zendesk::Zendesk;
 
 /// A shipped connector: its name, its facts, and the behaviour that facts cannot say, if any.
@@ -39,7 +41,7 @@ struct Shipped {
 }
 
 /// Every shipped connector, sorted by name; a vendor is one line here.
-const SHIPPED: [Shipped; 8] = [
+const SHIPPED: [Shipped; 9] = [
     Shipped { name: "chatway", source: include_str!("chatway/connector.toml"), behaviour: facts_only },
     Shipped {
         name: "chatwoot",
@@ -54,6 +56,11 @@ const SHIPPED: [Shipped; 8] = [
     },
     Shipped { name: "medusa", source: include_str!("medusa/connector.toml"), behaviour: facts_only },
     Shipped { name: "rt", source: include_str!("rt/connector.toml"), behaviour: |m| Arc::new(Rt::new(m)) },
+    Shipped {
+        name: "shopify",
+        source: include_str!("shopify/connector.toml"),
+        behaviour: |m| Arc::new(Shopify::new(m)),
+    },
     Shipped { name: "woocommerce", source: include_str!("woocommerce/connector.toml"), behaviour: facts_only },
     Shipped {
         name: "zendesk",

@@ -54,6 +54,7 @@ impl fmt::Debug for Http {
 pub struct Ask<'a> {
     purpose: Purpose,
     class: &'a str,
+    cost: u32,
     method: Method,
     target: String,
     query: Vec<(String, String)>,
@@ -67,6 +68,7 @@ impl<'a> Ask<'a> {
         Ask {
             purpose,
             class: "all",
+            cost: 1,
             method,
             target: target.into(),
             query: Vec::new(),
@@ -96,6 +98,12 @@ impl<'a> Ask<'a> {
         self
     }
 
+    /// Counts as so many calls: for vendors whose limit is in points.
+    pub fn cost(mut self, cost: u32) -> Self {
+        self.cost = cost;
+        self
+    }
+
     /// Sends `key` as `Idempotency-Key`; vendors that do not know the header ignore it.
     pub fn idempotency_key(mut self, key: &'a str) -> Self {
         self.idempotency_key = Some(key).filter(|key| !key.is_empty());
@@ -121,7 +129,7 @@ impl Http {
     /// Reads are tried again when the vendor is unavailable, limits or does not answer; writes only when they surely
     /// were not processed.
     pub async fn send(&self, lane: Lane, ask: &Ask<'_>) -> Result<Answer, ConnectorError> {
-        let call = Call { connection: &self.connection, class: ask.class, lane, purpose: ask.purpose, cost: 1 };
+        let call = Call { connection: &self.connection, class: ask.class, lane, purpose: ask.purpose, cost: ask.cost };
         let mut attempt = 1;
         loop {
             let failure = match self.attempt(&call, ask).await {

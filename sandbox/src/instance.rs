@@ -13,7 +13,7 @@ use crate::limit::{Limiter, Window};
 use crate::orders::{NewOrder, Order, Orders};
 use crate::people::{self, NewPerson, Person};
 use crate::tickets::{NewTicket, Tickets};
-use crate::{Millis, TOKEN, chatway, chatwoot, crm, hubspot, medusa, rt, woocommerce, zendesk};
+use crate::{Millis, TOKEN, chatway, chatwoot, crm, hubspot, medusa, rt, shopify, woocommerce, zendesk};
 
 /// Which vendor a fake plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,11 +34,13 @@ pub enum Vendor {
     Zendesk,
     /// Request Tracker 5 with REST 2.
     Rt,
+    /// Shopify's GraphQL Admin API.
+    Shopify,
 }
 
 impl Vendor {
     /// All of them, with the names they have on the command line.
-    pub const ALL: [(&'static str, Vendor); 8] = [
+    pub const ALL: [(&'static str, Vendor); 9] = [
         ("chatway", Vendor::Chatway),
         ("chatwoot", Vendor::Chatwoot),
         ("hubspot", Vendor::Hubspot),
@@ -47,6 +49,7 @@ impl Vendor {
         ("crm", Vendor::Crm),
         ("zendesk", Vendor::Zendesk),
         ("rt", Vendor::Rt),
+        ("shopify", Vendor::Shopify),
     ];
 
     /// The vendor of that name.
@@ -79,6 +82,7 @@ impl Vendor {
                 vec![("api_token", secret())],
             ),
             Vendor::Rt => ("rt", vec![("base_url", at("/REST/2.0"))], vec![("token", secret())]),
+            Vendor::Shopify => ("shopify", vec![("base_url", at(""))], vec![("access_token", secret())]),
         }
     }
 }
@@ -104,6 +108,7 @@ pub(crate) struct Instance {
     pub chats: Chats,
     pub shop: Orders,
     pub desk: Tickets,
+    pub points: shopify::Bucket,
     pub hooks: Hooks,
     pub calls: u64,
     next_id: u64,
@@ -117,6 +122,7 @@ impl Instance {
             Vendor::Chatway => 55_001,
             Vendor::Hubspot => 100_001,
             Vendor::Zendesk => 20_014_192,
+            Vendor::Shopify => 207_119_551,
             _ => 1,
         };
         let mut instance = Instance {
@@ -129,9 +135,11 @@ impl Instance {
             },
             shop: match vendor {
                 Vendor::Medusa => Orders::from(1),
+                Vendor::Shopify => Orders::starting(450_789_469, 1001),
                 _ => Orders::default(),
             },
             desk: Tickets::default(),
+            points: shopify::Bucket::default(),
             hooks: Hooks::default(),
             calls: 0,
             next_id: first_id,
@@ -158,6 +166,7 @@ impl Instance {
                 ("export", Limiter::new(10, 60_000, Window::Sliding)),
                 ("update", Limiter::new(100, 60_000, Window::Sliding)),
             ],
+            Vendor::Shopify => Vec::new(),
             Vendor::Woocommerce | Vendor::Medusa | Vendor::Crm | Vendor::Rt if self.number("rate").is_none() => {
                 Vec::new()
             }
@@ -250,6 +259,7 @@ impl Instance {
             Vendor::Woocommerce => woocommerce::happened(self, "customer", id, event),
             Vendor::Medusa => medusa::happened(self, &format!("customer.{event}"), id),
             Vendor::Chatwoot => chatwoot::hooks::contact_changed(self, id, event, before),
+            Vendor::Shopify => shopify::person_changed(self, id, event),
             _ => {}
         }
     }
@@ -406,12 +416,16 @@ impl Instance {
         if self.spec.vendor == Vendor::Medusa {
             return medusa::place(self, now, order);
         }
-        if self.spec.vendor != Vendor::Woocommerce {
+        if !matches!(self.spec.vendor, Vendor::Woocommerce | Vendor::Shopify) {
             return String::new();
         }
         let id = self.shop.place(now, order);
-        woocommerce::happened(self, "order", id, "created");
-        woocommerce::happened(self, "order", id, "updated");
+        if self.spec.vendor == Vendor::Shopify {
+            shopify::placed(self, id);
+        } else {
+            woocommerce::happened(self, "order", id, "created");
+            woocommerce::happened(self, "order", id, "updated");
+        }
         id.to_string()
     }
 
@@ -430,7 +444,10 @@ impl Instance {
             return medusa::set_status(self, now, id, status);
         }
         let Ok(id) = id.parse::<u64>() else { return };
-        woocommerce::set_status(self, now, id, status);
+        match self.spec.vendor {
+            Vendor::Shopify => shopify::set_status(self, now, id, status),
+            _ => woocommerce::set_status(self, now, id, status),
+        }
     }
 
     // ---- tickets ---------------------------------------------------------------------------------------------------
@@ -475,6 +492,7 @@ impl Instance {
             Vendor::Medusa => medusa::first_hooks(self, topics, &secret),
             Vendor::Chatwoot => chatwoot::hooks::first_hooks(self, topics, &secret),
             Vendor::Zendesk => zendesk::first_hooks(self, topics, &secret),
+            Vendor::Shopify => shopify::first_hooks(self, topics, &secret),
             _ => {}
         }
     }
@@ -487,6 +505,7 @@ impl Instance {
             Vendor::Medusa => medusa::deliver(self, now, &pending),
             Vendor::Chatwoot => chatwoot::hooks::deliver(self, now, &pending),
             Vendor::Zendesk => zendesk::deliver(self, now, &pending),
+            Vendor::Shopify => shopify::deliver(self, now, &pending),
             _ => None,
         };
         pending.into_iter().filter_map(deliver).collect()
@@ -518,6 +537,7 @@ impl Instance {
             Vendor::Crm => crm::answer(self, now, request, path, query, fate),
             Vendor::Zendesk => zendesk::answer(self, now, request, path, query, fate),
             Vendor::Rt => rt::answer(self, now, request, path, query, fate),
+            Vendor::Shopify => shopify::answer(self, now, request, path, fate),
         };
         let response = self.rate_headers(now, path, response);
         with_header(response, "date", &crate::time::http_date(now))
@@ -572,6 +592,8 @@ impl Instance {
                     None => response,
                 }
             }
+            // A whole query's worth is missing.
+            Vendor::Shopify => shopify::throttled(self, 300, 0),
             Vendor::Chatwoot => answer::raw(429, "text/plain", b"Retry later\n".to_vec()),
             Vendor::Hubspot => answer::json(
                 429,

@@ -22,6 +22,7 @@ mod orders;
 mod people;
 mod rt;
 mod serve;
+mod shopify;
 #[cfg(test)]
 mod testing;
 mod tickets;
@@ -272,7 +273,10 @@ impl World {
             return Reply::Answer { response, delay_ms: 0 };
         };
         let query = Query::parse(request.uri().query().unwrap_or_default());
-        let write = is_write(request.method(), rest);
+        let write = match instance.spec.vendor {
+            Vendor::Shopify => shopify::writes(request),
+            _ => is_write(request.method(), rest),
+        };
         instance.calls += 1;
         let mut fate = Fate::cast(&self.faults, self.seed, name, instance.calls, write);
         let limited = instance.limit(now, request.method(), rest);

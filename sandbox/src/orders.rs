@@ -1,4 +1,4 @@
-//! Orders of a shop, as WooCommerce keeps and shows them.
+//! Orders of a shop, as WooCommerce keeps and shows them; other shops show them in their own way.
 
 use std::collections::BTreeMap;
 
@@ -72,6 +72,7 @@ pub(crate) struct Row {
     pub payment: String,
     pub paid_at: Option<Millis>,
     pub completed_at: Option<Millis>,
+    pub cancelled_at: Option<Millis>,
     pub created_at: Millis,
     pub updated_at: Millis,
 }
@@ -81,12 +82,14 @@ pub(crate) struct Orders {
     pub rows: BTreeMap<u64, Row>,
     next: u64,
     next_part: u64,
+    /// What an id is above the number that customers see.
+    above: u64,
 }
 
 impl Default for Orders {
     fn default() -> Orders {
         // Pages and products took the first ids.
-        Orders { rows: BTreeMap::new(), next: 11, next_part: 1 }
+        Orders { rows: BTreeMap::new(), next: 11, next_part: 1, above: 0 }
     }
 }
 
@@ -94,6 +97,16 @@ impl Orders {
     /// A shop whose first order has this number.
     pub fn from(first: u64) -> Orders {
         Orders { next: first, ..Orders::default() }
+    }
+
+    /// Orders whose ids and numbers begin there.
+    pub fn starting(id: u64, number: u64) -> Orders {
+        Orders { next: id, above: id - number, ..Orders::default() }
+    }
+
+    /// What customers call an order, where that is not its id.
+    pub fn name(&self, id: u64) -> String {
+        format!("#{}", id - self.above)
     }
 
     pub fn take_id(&mut self) -> u64 {
@@ -143,6 +156,7 @@ impl Orders {
             payment: "not_paid".to_owned(),
             paid_at: None,
             completed_at: None,
+            cancelled_at: None,
             created_at: now,
             updated_at: now,
         };
@@ -156,7 +170,7 @@ impl Orders {
     pub fn list(&self) -> Vec<Order> {
         let shown = |row: &Row| Order {
             id: row.id.to_string(),
-            number: row.id.to_string(),
+            number: (row.id - self.above).to_string(),
             status: row.status.clone(),
             total: decimal(row.total()),
             created_at: row.created_at,
@@ -191,6 +205,9 @@ impl Row {
         }
         if status == "completed" {
             self.completed_at = Some(now);
+        }
+        if status == "cancelled" {
+            self.cancelled_at = Some(now);
         }
     }
 

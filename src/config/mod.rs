@@ -236,6 +236,7 @@ pub fn load_document(
 /// The shipped reading files: kind, connector, text.
 const DOCUMENTS: &[(&str, &str, &str)] = &[
     ("order", "medusa", include_str!("../../mappings/order/medusa.toml")),
+    ("order", "shopify", include_str!("../../mappings/order/shopify.toml")),
     ("order", "woocommerce", include_str!("../../mappings/order/woocommerce.toml")),
     ("conversation", "chatway", include_str!("../../mappings/conversation/chatway.toml")),
     ("conversation", "chatwoot", include_str!("../../mappings/conversation/chatwoot.toml")),
@@ -264,6 +265,7 @@ fn mapping_source(config: &Config, connection: &ConnectionConfig) -> Result<(Str
         "crm" => include_str!("../../mappings/contact/crm.toml"),
         "hubspot" => include_str!("../../mappings/contact/hubspot.toml"),
         "medusa" => include_str!("../../mappings/contact/medusa.toml"),
+        "shopify" => include_str!("../../mappings/contact/shopify.toml"),
         "woocommerce" => include_str!("../../mappings/contact/woocommerce.toml"),
         other => {
             let message = format!("connector `{other}` has no mapping");

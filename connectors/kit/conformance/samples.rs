@@ -48,6 +48,12 @@ impl Samples {
                 update: json!({ "first_name": "Rosa Lind {n}" }),
                 ..flat("first_name", "phone")
             },
+            "shopify" => Samples {
+                create: json!({ "firstName": "Rosa {n}", "email": "rosa-{n}@shop.example", "phone": "+46401{d}" }),
+                update: json!({ "firstName": "Rosa Lind {n}" }),
+                changed: "/firstName",
+                ..flat("name", "phone")
+            },
             "woocommerce" => Samples {
                 create: json!({ "first_name": "Rosa {n}", "email": "rosa-{n}@shop.example",
                     "billing": { "phone": "+46401{d}" } }),

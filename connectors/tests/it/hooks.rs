@@ -410,7 +410,7 @@ fn a_secret_can_be_replaced_without_a_gap() {
 #[test]
 fn without_a_secret_nothing_is_taken() {
     let none = HeaderMap::new();
-    for connector in ["woocommerce", "chatwoot", "hubspot", "medusa"] {
+    for connector in ["woocommerce", "chatwoot", "hubspot", "medusa", "shopify"] {
         let connection = shipped(connector, &[]);
         assert!(!connection.takes_hooks());
         let refusal = connection.hook(&post(&none, b"{}"), START).unwrap_err();
@@ -571,6 +571,30 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+#[test]
+fn shopify_signs_the_body_and_names_records_by_number() {
+    let shop = shipped("shopify", &[("webhook_secret", "s3cret")]);
+    let from = |topic: &str, body: &str| {
+        let signature = base64(&mac("s3cret", &[body.as_bytes()]));
+        let headers = headers([
+            ("X-Shopify-Topic", topic),
+            ("X-Shopify-Hmac-Sha256", &signature),
+            ("X-Shopify-Webhook-Id", "b54557e4"),
+            ("X-Shopify-Event-Id", "98880550"),
+        ]);
+        shop.hook(&post(&headers, body.as_bytes()), START)
+    };
+    let body = r#"{"id":450789469,"admin_graphql_api_id":"gid://shopify/Order/450789469","updated_at":"2026-03-04T04:15:00-05:00"}"#;
+    let hint = from("orders/updated", body).unwrap().hints.remove(0);
+    assert_eq!((hint.stream.as_str(), hint.external_id.as_str()), ("order", "450789469"));
+    assert_eq!((hint.delivery_id.as_deref(), hint.event_id.as_deref()), (Some("b54557e4"), Some("98880550")));
+    assert_eq!(hint.occurred_at, Some(1_772_615_700_000));
+    let hint = from("refunds/create", r#"{"id":5,"order_id":450789469}"#).unwrap().hints.remove(0);
+    assert_eq!((hint.stream.as_str(), hint.external_id.as_str()), ("order", "450789469"));
+    assert!(from("customers/delete", r#"{"id":7}"#).unwrap().hints[0].deleted);
+    assert_eq!(kind(from("products/update", r#"{"id":7}"#)), RefusalKind::UnknownTopic);
+}
+
 fn signed_everywhere(body: &[u8]) -> Vec<Result<Intake, HookRefusal>> {
     let hub = shipped("hubspot", &[("webhook_secret", "s3cret")]);
     let shop = shipped("woocommerce", &[("webhook_secret", "s3cret")]);
@@ -578,7 +602,11 @@ fn signed_everywhere(body: &[u8]) -> Vec<Result<Intake, HookRefusal>> {
     let v3 = headers([("X-HubSpot-Signature-v3", &*v3), ("X-HubSpot-Request-Timestamp", "1772615700000")]);
     let plain = base64(&mac("s3cret", &[body]));
     let plain = headers([("X-WC-Webhook-Signature", &*plain), ("X-WC-Webhook-Topic", "order.updated")]);
+    let store = shipped("shopify", &[("webhook_secret", "s3cret")]);
+    let mine = base64(&mac("s3cret", &[body]));
+    let mine = headers([("X-Shopify-Hmac-Sha256", &*mine), ("X-Shopify-Topic", "orders/updated")]);
     vec![
+        store.hook(&post(&mine, body), START),
         chatwoot().hook(&post(&chatwoot_headers(body, START / 1_000), body), START),
         hub.hook(&post(&v3, body), START),
         shop.hook(&post(&plain, body), START),
@@ -611,16 +639,16 @@ proptest! {
     #[test]
     fn what_nobody_signed_is_never_taken(
         body in prop::collection::vec(any::<u8>(), 0..100),
-        values in prop::collection::vec(prop::collection::vec(0x20_u8..=0xff, 0..80), 6),
+        values in prop::collection::vec(prop::collection::vec(0x20_u8..=0xff, 0..80), 7),
         path in prop::option::of("\\PC{0,20}"),
         now in any::<i64>(),
     ) {
-        let names = ["X-Chatwoot-Signature", "X-Chatwoot-Timestamp", "X-HubSpot-Signature-v3",
+        let names = ["X-Shopify-Hmac-Sha256", "X-Chatwoot-Signature", "X-Chatwoot-Timestamp", "X-HubSpot-Signature-v3",
             "X-HubSpot-Request-Timestamp", "X-WC-Webhook-Signature", "Authorization"];
         let headers: HeaderMap = names.iter().zip(&values)
             .filter_map(|(name, value)| Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value).ok()?)))
             .collect();
-        for connector in ["chatwoot", "hubspot", "medusa", "woocommerce"] {
+        for connector in ["chatwoot", "hubspot", "medusa", "shopify", "woocommerce"] {
             let delivery = Delivery { path_secret: path.as_deref(), ..post(&headers, &body) };
             let kind = shipped(connector, &[("webhook_secret", "s3cret")]).hook(&delivery, now).map_err(|refusal| refusal.kind);
             prop_assert!(matches!(kind, Err(RefusalKind::MissingSignature | RefusalKind::WrongSignature)), "{kind:?}");

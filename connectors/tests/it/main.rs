@@ -30,6 +30,7 @@ fn spec(connector: &str) -> ConnectionSpec {
         "chatwoot" => (json!({ "account_id": 1, "base_url": "https://desk.example" }), &["api_access_token"]),
         "hubspot" => (json!({}), &["access_token"]),
         "medusa" => (json!({ "base_url": "https://shop.example" }), &["api_key"]),
+        "shopify" => (json!({ "base_url": "https://shop.example" }), &["access_token"]),
         "woocommerce" => (json!({ "base_url": "https://shop.example" }), &["consumer_key", "consumer_secret"]),
         "rt" => (json!({ "base_url": "https://rt.example/REST/2.0" }), &["token"]),
         "zendesk" => {

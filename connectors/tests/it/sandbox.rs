@@ -11,7 +11,7 @@ use counterpart_connectors::{
     Clock, Connection, ConnectionSpec, ConnectorError, ErrorKind, Lane, PullMode, PullRequest, Transport,
     TransportError,
 };
-use counterpart_sandbox::{Faults, InstanceSpec, NewTicket, Options, Reply, Sandbox, TOKEN, Vendor};
+use counterpart_sandbox::{Faults, InstanceSpec, NewOrder, NewTicket, Options, Reply, Sandbox, TOKEN, Vendor};
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -59,7 +59,7 @@ impl Laboratory for InProcess {
     }
 }
 
-const VENDORS: [(&str, Vendor, &str); 8] = [
+const VENDORS: [(&str, Vendor, &str); 9] = [
     ("chatway", Vendor::Chatway, "http://localhost/it/api/v1"),
     ("chatwoot", Vendor::Chatwoot, "http://localhost/it"),
     ("crm", Vendor::Crm, "http://localhost/it"),
@@ -68,6 +68,7 @@ const VENDORS: [(&str, Vendor, &str); 8] = [
     ("rt", Vendor::Rt, "http://localhost/it/REST/2.0"),
     ("zendesk", Vendor::Zendesk, "http://localhost/it/api/v2"),
     ("medusa", Vendor::Medusa, "http://localhost/it"),
+    ("shopify", Vendor::Shopify, "http://localhost/it"),
 ];
 
 fn world(vendor: Vendor, faults: Faults, seed: u64) -> Arc<InProcess> {
@@ -161,6 +162,11 @@ async fn medusa_holds() {
     hold(7).await;
 }
 
+#[tokio::test]
+async fn shopify_holds() {
+    hold(8).await;
+}
+
 /// The ids of a whole walk.
 async fn walked(connection: &Connection, mode: PullMode) -> Result<BTreeSet<String>, ConnectorError> {
     let (mut ids, mut cursor) = (BTreeSet::new(), None::<String>);
@@ -199,7 +205,7 @@ async fn a_bad_line_loses_nobody() {
             }
         }
     }
-    assert!(complete > 48, "only {complete} of 64 walks came to their end");
+    assert!(complete > 48, "only {complete} of 72 walks came to their end");
 }
 
 #[tokio::test]
@@ -227,4 +233,70 @@ async fn one_time_for_everybody_hides_nobody_from_search() {
     let everybody: BTreeSet<String> = world.ids().await.into_iter().flatten().collect();
     let seen = walked(&connection, PullMode::Since(START - 60_000)).await.unwrap();
     assert_eq!(seen, everybody);
+}
+
+/// The ids of Shopify's orders.
+async fn orders(connection: &Connection, mode: PullMode) -> Result<Vec<String>, ConnectorError> {
+    let (mut ids, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let request = PullRequest { stream: "order", mode, cursor: cursor.as_deref(), parent: None };
+        let page = connection.pull(Lane::Incremental, request).await?;
+        ids.extend(page.records.into_iter().map(|record| record.id));
+        cursor = page.next;
+        if cursor.is_none() {
+            return Ok(ids);
+        }
+    }
+}
+
+fn shop(settings: &[(&str, &str)], orders: usize, lines: usize) -> Arc<InProcess> {
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let instances = vec![InstanceSpec { name: "it".to_owned(), vendor: Vendor::Shopify, settings }];
+    let sandbox = Sandbox::new(Options { seed: 7, faults: Faults::none(), instances });
+    let items = vec![("Cup".to_owned(), 2, "12.50".to_owned()); lines];
+    let order = NewOrder { status: "pending".to_owned(), items, ..NewOrder::default() };
+    for at in 0..orders {
+        sandbox.place_order(START - 3_600_000 + at as i64, "it", &order);
+    }
+    Arc::new(InProcess { sandbox, clock: Arc::new(JumpClock::at(START)), tickets: false })
+}
+
+/// Shopify's refusals come in a success: they are waited out for as long as the bucket needs, and then handed on.
+#[tokio::test]
+async fn an_empty_bucket_of_points_is_waited_out() {
+    let world = shop(&[("points_bucket", "1000"), ("points_restore", "50")], 50, 1);
+    let connection = open_at(spec("shopify", "http://localhost/it"), world.clone(), world.clock.clone());
+    let ids = orders(&connection, PullMode::Full).await.unwrap();
+    assert_eq!(ids.len(), 50);
+    let since = orders(&connection, PullMode::Since(START - 3_600_000)).await.unwrap();
+    assert_eq!(since, ids, "many orders of one second are one order after another");
+    let waited = world.clock.now() - START;
+    assert!((10_000..90_000).contains(&waited), "{waited} ms");
+    let calls = world.sandbox.log().len();
+    assert!(calls <= 12, "{calls} calls for six pages: the wait is computed, not tried out");
+
+    let empty = shop(&[("points_bucket", "1"), ("points_restore", "0")], 1, 1);
+    let connection = open_at(spec("shopify", "http://localhost/it"), empty.clone(), empty.clock.clone());
+    let error = connection.fetch(Lane::Repair, "order", "450789469").await.unwrap_err();
+    let ErrorKind::RateLimited { until: Some(until) } = error.kind else { panic!("{error}") };
+    assert!(until >= empty.clock.now() && empty.sandbox.log().len() == 4, "{until}");
+}
+
+/// A page asks for few lines of each order; an order with more of them is read again alone.
+#[tokio::test]
+async fn no_line_of_a_long_order_is_lost() {
+    let world = shop(&[], 2, 34);
+    let connection = open_at(spec("shopify", "http://localhost/it"), world.clone(), world.clock.clone());
+    let request = PullRequest { stream: "order", mode: PullMode::Full, cursor: None, parent: None };
+    let page = connection.pull(Lane::Incremental, request).await.unwrap();
+    for listed in page.records {
+        assert_eq!(listed.body["lineItems"]["nodes"].as_array().unwrap().len(), 34);
+        for id in [listed.id.clone(), format!("gid://shopify/Order/{}", listed.id)] {
+            assert_eq!(connection.fetch(Lane::Repair, "order", &id).await.unwrap(), listed);
+        }
+    }
+    for unknown in ["1", "gid://shopify/Customer/450789469", "#1001"] {
+        let error = connection.fetch(Lane::Repair, "order", unknown).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotFound, "{unknown}");
+    }
 }

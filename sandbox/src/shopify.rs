@@ -1,0 +1,674 @@
+//! Shopify's GraphQL Admin API 2026-10: orders, customers, webhooks, and the bucket of query points.
+//!
+//! Operations are known by their names and variables, and only fields that a query names are answered. `points_bucket`
+//! (2000) and `points_restore` (100 a second) are the plan's, `search_lag_ms` (3000) is how far search is behind.
+//! `webhook_topics` and `webhook_secret` register webhooks from the beginning.
+
+use std::collections::BTreeSet;
+
+use http::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::answer::{self, base64, header, to_base64, with_header};
+use crate::faults::Fate;
+use crate::hooks::{HookDelivery, Pending, sign, uuid};
+use crate::instance::{Instance, stored};
+use crate::orders::{Row, decimal};
+use crate::people::Person;
+use crate::{Millis, TOKEN, time};
+
+const VERSION: &str = "2026-10";
+/// What one query may cost, whatever the plan.
+const MOST_POINTS: i64 = 1000;
+/// Objects in an order beside its lines: itself, customer with address, bill, five sums of two objects each.
+const ORDER: i64 = 14;
+const LINE: i64 = 3;
+const CUSTOMER: i64 = 3;
+
+/// The points that are left, in thousandths, as of some time; full before the first call.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bucket {
+    state: Option<(i64, Millis)>,
+}
+
+fn capacity(instance: &Instance) -> i64 {
+    instance.number("points_bucket").unwrap_or(2000) as i64
+}
+
+fn restore(instance: &Instance) -> i64 {
+    instance.number("points_restore").unwrap_or(100) as i64
+}
+
+/// Points that are there now, in thousandths: points a second are thousandths a millisecond.
+fn available(instance: &Instance, now: Millis) -> i64 {
+    let full = capacity(instance) * 1000;
+    match instance.points.state {
+        None => full,
+        Some((left, at)) => (left + (now - at).max(0) * restore(instance)).min(full),
+    }
+}
+
+fn status(instance: &Instance, asked: i64, actual: Option<i64>, left: i64) -> Value {
+    json!({ "cost": {
+        "requestedQueryCost": asked, "actualQueryCost": actual,
+        "throttleStatus": {
+            "maximumAvailable": capacity(instance) as f64, "currentlyAvailable": left / 1000,
+            "restoreRate": restore(instance) as f64,
+        },
+    } })
+}
+
+/// What the vendor answers instead of data when the bucket does not hold enough: a 200.
+pub(crate) fn throttled(instance: &Instance, asked: i64, left: i64) -> Response<Vec<u8>> {
+    let code = json!({
+        "code": "THROTTLED", "documentation": "https://shopify.dev/api/usage/rate-limits",
+    });
+    let extensions = status(instance, asked, None, left);
+    answer::json(200, &json!({ "errors": [{ "message": "Throttled", "extensions": code }], "extensions": extensions }))
+}
+
+fn failed(code: &str, message: &str) -> Response<Vec<u8>> {
+    answer::json(200, &json!({ "errors": [{ "message": message, "extensions": { "code": code } }] }))
+}
+
+/// Whether a request is a mutation: queries are posted too.
+pub(crate) fn writes(request: &http::Request<Vec<u8>>) -> bool {
+    answer::body(request)["query"].as_str().is_some_and(|query| query.trim_start().starts_with("mutation"))
+}
+
+fn gid(kind: &str, id: u64) -> String {
+    format!("gid://shopify/{kind}/{id}")
+}
+
+/// The number in a global id of this kind.
+fn number(kind: &str, value: &Value) -> Option<u64> {
+    value.as_str()?.strip_prefix(&format!("gid://shopify/{kind}/"))?.parse().ok()
+}
+
+// ---- the API -------------------------------------------------------------------------------------------------------
+
+pub(crate) fn answer(
+    instance: &mut Instance,
+    now: Millis,
+    request: &http::Request<Vec<u8>>,
+    path: &str,
+    fate: &mut Fate,
+) -> Response<Vec<u8>> {
+    if header(request, "x-shopify-access-token") != Some(TOKEN) {
+        fate.no_effect = true;
+        let message = "[API] Invalid API key or access token (unrecognized login or wrong password)";
+        return answer::json(401, &json!({ "errors": message }));
+    }
+    if request.method() != Method::POST || path != format!("admin/api/{VERSION}/graphql.json") {
+        return answer::json(404, &json!({ "errors": "Not Found" }));
+    }
+    let body = answer::body(request);
+    let Some(query) = body["query"].as_str() else {
+        return answer::json(400, &json!({ "errors": { "query": "Required parameter missing or invalid" } }));
+    };
+    let response = with_header(run(instance, now, query, &body["variables"], fate), "x-shopify-api-version", VERSION);
+    with_header(response, "x-request-id", &uuid(&format!("{} request {}", instance.spec.name, instance.calls)))
+}
+
+fn run(instance: &mut Instance, now: Millis, query: &str, variables: &Value, fate: &mut Fate) -> Response<Vec<u8>> {
+    let operation = query.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).nth(1);
+    let operation = operation.unwrap_or_default();
+    let first = variables["first"].as_i64().unwrap_or(0);
+    let items = 2 + variables["items"].as_i64().unwrap_or(0) * LINE;
+    let (each, asked) = match operation {
+        "Shop" => (0, 1),
+        "Orders" => (ORDER + items, 2 + first * (ORDER + items)),
+        "Order" => (0, ORDER + items),
+        "Customers" => (CUSTOMER, 2 + first * CUSTOMER),
+        "Customer" | "CustomerBy" => (0, CUSTOMER),
+        "CustomerCreate" | "CustomerUpdate" | "CustomerDelete" => (0, 10 + CUSTOMER),
+        _ => return failed("undefinedField", &format!("this fake knows no operation `{operation}`")),
+    };
+    if first > 250 || variables["items"].as_i64().unwrap_or(0) > 250 {
+        fate.no_effect = true;
+        return failed("BAD_REQUEST", "The maximum number of results is 250");
+    }
+    if asked > MOST_POINTS {
+        let message = format!("Query cost is {asked}, which exceeds the single query max cost limit ({MOST_POINTS}).");
+        return failed("MAX_COST_EXCEEDED", &message);
+    }
+    let left = available(instance, now);
+    if left < asked * 1000 {
+        fate.no_effect = true;
+        return throttled(instance, asked, left);
+    }
+    let mut data = match operation {
+        "Orders" | "Customers" => match list(instance, now, operation, variables) {
+            Ok(data) => data,
+            Err(message) => return failed("BAD_REQUEST", &message),
+        },
+        "Shop" => {
+            let domain = format!("{}.myshopify.com", instance.spec.name);
+            json!({ "shop": { "id": gid("Shop", 1), "name": instance.spec.name, "myshopifyDomain": domain } })
+        }
+        "Order" => {
+            let row = number("Order", &variables["id"]).and_then(|id| instance.shop.rows.get(&id));
+            json!({ "order": row.map(|row| order(instance, row, variables)) })
+        }
+        "Customer" => {
+            let person = number("Customer", &variables["id"]).and_then(|id| instance.person(id));
+            json!({ "customer": person.as_ref().map(customer) })
+        }
+        "CustomerBy" => {
+            let key = &variables["key"];
+            let email = key["emailAddress"].as_str().and_then(|email| instance.holder_of(email, None));
+            let id = email.or_else(|| phone_holder(instance, key["phoneNumber"].as_str()?, None));
+            json!({ "customerByIdentifier": id.and_then(|id| instance.person(id)).as_ref().map(customer) })
+        }
+        "CustomerDelete" => delete(instance, now, &variables["input"], fate),
+        _ => save(instance, now, operation, &variables["input"], fate),
+    };
+    // The bucket gives back what was asked for and not used.
+    let rows = data.pointer(if operation == "Orders" { "/orders/nodes" } else { "/customers/nodes" });
+    let actual = rows.and_then(Value::as_array).map_or(asked, |rows| 2 + rows.len() as i64 * each);
+    let left = left - actual * 1000;
+    instance.points = Bucket { state: Some((left, now)) };
+    let words: BTreeSet<&str> = query.split(|c: char| !c.is_alphanumeric()).collect();
+    keep(&mut data, &words);
+    answer::json(200, &json!({ "data": data, "extensions": status(instance, asked, Some(actual), left) }))
+}
+
+/// Takes out what the query does not name.
+fn keep(value: &mut Value, words: &BTreeSet<&str>) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|name, _| words.contains(name.as_str()));
+            members.values_mut().for_each(|member| keep(member, words));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| keep(item, words)),
+        _ => {}
+    }
+}
+
+/// One page by id or by the time of change. A cursor is the last row's place, so that rows which move lose nobody.
+fn list(instance: &Instance, now: Millis, operation: &str, variables: &Value) -> Result<Value, String> {
+    let orders = operation == "Orders";
+    let mut rows: Vec<(Millis, u64)> = match orders {
+        true => instance.shop.rows.values().map(|row| (row.updated_at, row.id)).collect(),
+        false => {
+            let made = (1..=instance.virtual_people()).map(|id| (0, id));
+            let known = instance.people.iter().filter(|(_, person)| !person.deleted);
+            made.chain(known.map(|(id, person)| (person.updated_at, *id))).collect()
+        }
+    };
+    // Times have whole seconds.
+    rows.iter_mut().for_each(|(at, _)| *at = at.div_euclid(1000) * 1000);
+    if let Some(search) = variables["query"].as_str() {
+        let since = search.strip_prefix("updated_at:>=").and_then(|at| time::parse(at.trim_matches('\'')));
+        let Some(since) = since else { return Err("this fake searches by updated_at:>= only".to_owned()) };
+        let lag = instance.number("search_lag_ms").unwrap_or(3000) as Millis;
+        rows.retain(|(at, _)| *at >= since && *at <= now - lag);
+    }
+    let by_time = match variables["sort"].as_str().unwrap_or_default() {
+        "UPDATED_AT" => true,
+        "ID" => false,
+        other => return Err(format!("there is no sortKey {other}")),
+    };
+    let place = |(at, id): &(Millis, u64)| (if by_time { *at } else { 0 }, *id);
+    rows.sort_by_key(place);
+    if let Some(after) = variables["after"].as_str() {
+        let read = base64(after).and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let last = read.as_ref().and_then(|read| Some((read["last_value"].as_i64()?, read["last_id"].as_u64()?)));
+        let Some(last) = last else { return Err("Invalid cursor for current pagination sort.".to_owned()) };
+        rows.retain(|row| place(row) > last);
+    }
+    let size = variables["first"].as_u64().unwrap_or(0) as usize;
+    let more = rows.len() > size;
+    rows.truncate(size);
+    let end = rows.last().map(|row| {
+        let (at, id) = place(row);
+        to_base64(json!({ "last_id": id, "last_value": at }).to_string().as_bytes())
+    });
+    let nodes: Vec<Value> = rows
+        .iter()
+        .filter_map(|(_, id)| match orders {
+            true => Some(order(instance, &instance.shop.rows[id], variables)),
+            false => instance.person(*id).as_ref().map(customer),
+        })
+        .collect();
+    let page = json!({ "nodes": nodes, "pageInfo": { "hasNextPage": more, "endCursor": end } });
+    Ok(if orders { json!({ "orders": page }) } else { json!({ "customers": page }) })
+}
+
+// ---- shapes --------------------------------------------------------------------------------------------------------
+
+/// A decimal as GraphQL writes it: `25.0`, not `25.00`.
+fn amount(hundredths: i128) -> String {
+    let text = decimal(hundredths);
+    text.strip_suffix('0').map_or(text.clone(), str::to_owned)
+}
+
+fn text(value: &str) -> Option<&str> {
+    Some(value).filter(|value| !value.is_empty())
+}
+
+fn financial(row: &Row) -> &'static str {
+    match (row.refund.is_some(), row.paid_at.is_some()) {
+        (true, _) => "REFUNDED",
+        (false, true) => "PAID",
+        (false, false) => "PENDING",
+    }
+}
+
+fn fulfilled(row: &Row) -> bool {
+    row.completed_at.is_some()
+}
+
+fn order(instance: &Instance, row: &Row, variables: &Value) -> Value {
+    let money = |sum: i128| json!({ "shopMoney": { "amount": amount(sum), "currencyCode": row.currency } });
+    let billed = |name: &str| row.billing.get(name).and_then(Value::as_str).and_then(text);
+    let most = variables["items"].as_u64().unwrap_or(0) as usize;
+    let lines: Vec<Value> = row
+        .items
+        .iter()
+        .take(most)
+        .map(|item| {
+            let each = item.total / i128::from(item.quantity.max(1));
+            json!({
+                "id": gid("LineItem", item.id), "name": item.name, "sku": null, "quantity": item.quantity,
+                "originalUnitPriceSet": money(each), "originalTotalSet": money(item.total),
+            })
+        })
+        .collect();
+    let refunded = if row.refund.is_some() { row.total() } else { 0 };
+    json!({
+        "id": gid("Order", row.id), "legacyResourceId": row.id.to_string(), "name": instance.shop.name(row.id),
+        "email": billed("email"), "phone": billed("phone"), "note": text(&row.note), "customerLocale": "en",
+        "createdAt": time::iso(row.created_at), "updatedAt": time::iso(row.updated_at),
+        "cancelledAt": row.cancelled_at.map(time::iso), "closedAt": null, "currencyCode": row.currency,
+        "statusPageUrl": format!("https://{}.myshopify.com/orders/{}", instance.spec.name, row.id),
+        "displayFinancialStatus": financial(row),
+        "displayFulfillmentStatus": if fulfilled(row) { "FULFILLED" } else { "UNFULFILLED" },
+        "customer": instance.person(row.customer).as_ref().map(customer),
+        "billingAddress": {
+            "firstName": billed("first_name"), "lastName": billed("last_name"), "phone": billed("phone"),
+            "countryCodeV2": billed("country"),
+        },
+        "totalPriceSet": money(row.total()), "subtotalPriceSet": money(row.total()),
+        "totalShippingPriceSet": money(0), "totalTaxSet": money(0), "totalRefundedSet": money(refunded),
+        "lineItems": { "nodes": lines, "pageInfo": { "hasNextPage": row.items.len() > most, "endCursor": null } },
+    })
+}
+
+fn customer(person: &Person) -> Value {
+    let id = person.id.parse().unwrap_or(0);
+    json!({
+        "id": gid("Customer", id), "legacyResourceId": person.id, "firstName": text(&person.given),
+        "lastName": text(&person.family), "locale": "en", "note": person.more.get("note"),
+        "defaultEmailAddress": person.email.as_ref().map(|email| json!({ "emailAddress": email })),
+        "defaultPhoneNumber": person.phone.as_ref().map(|phone| json!({ "phoneNumber": phone })),
+        "createdAt": time::iso(person.created_at), "updatedAt": time::iso(person.updated_at),
+    })
+}
+
+// ---- writing -------------------------------------------------------------------------------------------------------
+
+fn phone_holder(instance: &Instance, phone: &str, except: Option<u64>) -> Option<u64> {
+    let mut people = instance.people.iter().filter(|(id, person)| Some(**id) != except && !person.deleted);
+    people.find(|(_, person)| person.phone.as_deref() == Some(phone)).map(|(id, _)| *id)
+}
+
+/// Creates or updates; refusals are `userErrors` of a success.
+fn save(instance: &mut Instance, now: Millis, operation: &str, input: &Value, fate: &mut Fate) -> Value {
+    let root = if operation == "CustomerCreate" { "customerCreate" } else { "customerUpdate" };
+    let id = number("Customer", &input["id"]);
+    let refusal = refused(instance, operation, id, input);
+    if let Some((field, message)) = refusal {
+        fate.no_effect = true;
+        let errors = json!([{ "field": field.map(|field| [field]), "message": message }]);
+        return json!({ root: { "customer": null, "userErrors": errors } });
+    }
+    let members = input.as_object().into_iter().flatten();
+    let changes = members.filter(|(name, _)| *name != "id").map(|(name, value)| {
+        let field = match name.as_str() {
+            "firstName" => "given".to_owned(),
+            "lastName" => "family".to_owned(),
+            "email" | "phone" => name.clone(),
+            other => format!("more.{other}"),
+        };
+        let value = stored(value).filter(|value| !value.is_empty());
+        let value = if name == "email" { value.map(|email| email.to_lowercase()) } else { value };
+        (field, value)
+    });
+    let changes = changes.collect();
+    let person = instance.store(now, id, changes, fate);
+    json!({ root: { "customer": customer(&person), "userErrors": [] } })
+}
+
+/// Why a write is refused, and the field it is about.
+fn refused(
+    instance: &Instance,
+    operation: &str,
+    id: Option<u64>,
+    input: &Value,
+) -> Option<(Option<&'static str>, &'static str)> {
+    if operation == "CustomerUpdate" && id.and_then(|id| instance.person(id)).is_none() {
+        return Some((Some("id"), "Customer does not exist"));
+    }
+    let given = |name: &str| input[name].as_str().filter(|value| !value.is_empty());
+    let named = ["email", "phone", "firstName", "lastName"].into_iter().any(|name| given(name).is_some());
+    if operation == "CustomerCreate" && !named {
+        return Some((None, "Customer must have a name, phone number or email address"));
+    }
+    match given("email") {
+        Some(email) if !email.contains('@') => return Some((Some("email"), "Email is invalid")),
+        Some(email) if instance.holder_of(email, id).is_some() => {
+            return Some((Some("email"), "Email has already been taken"));
+        }
+        _ => {}
+    }
+    match given("phone") {
+        Some(phone) if !phone.starts_with('+') => Some((Some("phone"), "Phone is invalid")),
+        Some(phone) if phone_holder(instance, phone, id).is_some() => {
+            Some((Some("phone"), "Phone has already been taken"))
+        }
+        _ => None,
+    }
+}
+
+fn delete(instance: &mut Instance, now: Millis, input: &Value, fate: &mut Fate) -> Value {
+    let id = number("Customer", &input["id"]).filter(|id| instance.people.contains_key(id));
+    let refuse = |message: &str| {
+        json!({ "customerDelete": {
+            "deletedCustomerId": null, "userErrors": [{ "field": ["id"], "message": message }],
+        } })
+    };
+    match id {
+        None => {
+            fate.no_effect = true;
+            refuse("Customer can't be found")
+        }
+        Some(id) if instance.shop.rows.values().any(|row| row.customer == id) => {
+            fate.no_effect = true;
+            refuse("Customer can't be deleted because they have associated orders")
+        }
+        Some(id) => {
+            instance.delete(now, &id.to_string());
+            json!({ "customerDelete": { "deletedCustomerId": gid("Customer", id), "userErrors": [] } })
+        }
+    }
+}
+
+// ---- what happens, and who is told ---------------------------------------------------------------------------------
+
+/// A customer has placed an order.
+pub(crate) fn placed(instance: &mut Instance, id: u64) {
+    happened(instance, "orders/create", id);
+    told_of_state(instance, id);
+}
+
+/// Somebody of the shop sets a status, in the words of all shops here.
+pub(crate) fn set_status(instance: &mut Instance, now: Millis, id: u64, status: &str) {
+    if instance.shop.set_status(now, id, status) {
+        told_of_state(instance, id);
+    }
+}
+
+fn told_of_state(instance: &mut Instance, id: u64) {
+    let topic = match instance.shop.rows.get(&id).map(|row| row.status.as_str()) {
+        Some("processing") => Some("orders/paid"),
+        Some("completed") => Some("orders/fulfilled"),
+        Some("cancelled") => Some("orders/cancelled"),
+        _ => None,
+    };
+    if let Some(topic) = topic {
+        happened(instance, topic, id);
+    }
+    happened(instance, "orders/updated", id);
+}
+
+/// Something happened to a customer: `created`, `updated` or `deleted`.
+pub(crate) fn person_changed(instance: &mut Instance, id: u64, event: &str) {
+    happened(instance, &format!("customers/{}", event.trim_end_matches('d')), id);
+}
+
+/// The body is that of the moment, also when it is delivered late or again.
+fn happened(instance: &mut Instance, topic: &str, id: u64) {
+    let shown = match (topic.split_once('/'), instance.shop.rows.get(&id)) {
+        (Some(("orders", _)), Some(row)) => rest_order(instance, row),
+        (Some(("customers", "delete")), _) => json!({ "id": id, "admin_graphql_api_id": gid("Customer", id) }),
+        (Some(("customers", _)), _) => match instance.person(id) {
+            Some(person) => rest_customer(&person),
+            None => return,
+        },
+        _ => return,
+    };
+    let event = uuid(&format!("{} event {}", instance.spec.name, instance.hooks.serial()));
+    instance.hooks.happened(topic, id, &json!({ "body": shown.to_string(), "event": event }), false);
+}
+
+/// A time with the shop's own offset.
+fn local(at: Millis) -> String {
+    format!("{}-05:00", time::naive(at - 5 * 3_600_000))
+}
+
+/// The REST shape, which webhooks still have.
+fn rest_order(instance: &Instance, row: &Row) -> Value {
+    let billed = |name: &str| row.billing.get(name).and_then(Value::as_str).and_then(text);
+    let lines: Vec<Value> = row
+        .items
+        .iter()
+        .map(|item| {
+            let price = decimal(item.total / i128::from(item.quantity.max(1)));
+            json!({ "id": item.id, "name": item.name, "quantity": item.quantity, "price": price, "sku": null })
+        })
+        .collect();
+    let name = instance.shop.name(row.id);
+    json!({
+        "id": row.id, "admin_graphql_api_id": gid("Order", row.id), "name": name,
+        "order_number": name.trim_start_matches('#').parse::<u64>().ok(), "email": billed("email"),
+        "phone": billed("phone"), "created_at": local(row.created_at), "updated_at": local(row.updated_at),
+        "cancelled_at": row.cancelled_at.map(local), "closed_at": null, "currency": row.currency,
+        "financial_status": financial(row).to_lowercase(),
+        "fulfillment_status": if fulfilled(row) { json!("fulfilled") } else { Value::Null },
+        "total_price": decimal(row.total()), "subtotal_price": decimal(row.total()), "total_tax": "0.00",
+        "customer": instance.person(row.customer).as_ref().map(rest_customer),
+        "billing_address": {
+            "first_name": billed("first_name"), "last_name": billed("last_name"), "phone": billed("phone"),
+            "country_code": billed("country"),
+        },
+        "line_items": lines, "test": false, "source_name": "web",
+    })
+}
+
+fn rest_customer(person: &Person) -> Value {
+    let id = person.id.parse().unwrap_or(0);
+    json!({
+        "id": id, "admin_graphql_api_id": gid("Customer", id), "email": person.email, "phone": person.phone,
+        "first_name": text(&person.given), "last_name": text(&person.family), "created_at": local(person.created_at),
+        "updated_at": local(person.updated_at), "note": null, "verified_email": true,
+    })
+}
+
+pub(crate) fn first_hooks(instance: &mut Instance, topics: Vec<String>, secret: &str) {
+    let usual = || vec!["orders/create".to_owned(), "orders/updated".to_owned()];
+    for topic in if topics.is_empty() { usual() } else { topics } {
+        // One subscription has one topic.
+        instance.hooks.register(0, &topic, "http://localhost/", vec![topic.clone()], secret);
+    }
+}
+
+pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -> Option<HookDelivery> {
+    let serial = instance.hooks.serial();
+    let hook = instance.hooks.registered.get(&pending.hook)?;
+    let name = &instance.spec.name;
+    let body = pending.detail["body"].as_str()?.as_bytes().to_vec();
+    let headers = [
+        ("Content-Type", "application/json".to_owned()),
+        ("X-Shopify-Topic", pending.topic.clone()),
+        ("X-Shopify-Hmac-Sha256", to_base64(&sign(&hook.secret, &body))),
+        ("X-Shopify-Shop-Domain", format!("{name}.myshopify.com")),
+        ("X-Shopify-API-Version", VERSION.to_owned()),
+        ("X-Shopify-Webhook-Id", uuid(&format!("{name} webhook {serial}"))),
+        ("X-Shopify-Event-Id", pending.detail["event"].as_str()?.to_owned()),
+        ("X-Shopify-Triggered-At", time::iso_millis(now)),
+    ];
+    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Some(HookDelivery { instance: name.clone(), headers, body, path_secret: None, at: now })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::answer::to_base64;
+    use crate::hooks::sign;
+    use crate::testing::{Fake, Seen};
+    use crate::{Faults, NewOrder, TOKEN, Vendor};
+
+    const PATH: &str = "/admin/api/2026-10/graphql.json";
+
+    fn fake(settings: &[(&str, &str)]) -> Fake {
+        Fake::new(Vendor::Shopify, settings).header("x-shopify-access-token", TOKEN)
+    }
+
+    fn ask(fake: &Fake, now: i64, query: &str, variables: Value) -> Seen {
+        fake.post(now, PATH, &json!({ "query": query, "variables": variables }))
+    }
+
+    fn orders(fake: &Fake, now: i64, variables: Value) -> Seen {
+        let fields = "orders nodes id name updatedAt totalPriceSet shopMoney amount lineItems quantity";
+        ask(fake, now, &format!("query Orders {fields} pageInfo hasNextPage endCursor"), variables)
+    }
+
+    fn new(status: &str) -> NewOrder {
+        NewOrder {
+            email: Some("ana@example.test".to_owned()),
+            given: "Ana".to_owned(),
+            status: status.to_owned(),
+            currency: "EUR".to_owned(),
+            items: vec![("Cup".to_owned(), 2, "12.50".to_owned())],
+            ..NewOrder::default()
+        }
+    }
+
+    #[test]
+    fn an_order_has_a_global_id_a_name_and_money_as_text_and_only_what_was_asked_for() {
+        let fake = fake(&[]);
+        let id = fake.sandbox.place_order(1000, "it", &new("processing"));
+        assert_eq!(id, "450789469");
+        let seen = orders(&fake, 9000, json!({ "first": 5, "items": 5, "sort": "ID" }));
+        let order = &seen.body["data"]["orders"]["nodes"][0];
+        assert_eq!(order["id"], "gid://shopify/Order/450789469");
+        assert_eq!(
+            (order["name"].as_str(), order["updatedAt"].as_str()),
+            (Some("#1001"), Some("1970-01-01T00:00:01Z"))
+        );
+        assert_eq!(order["totalPriceSet"]["shopMoney"], json!({ "amount": "25.0" }));
+        assert_eq!(order.get("email"), None, "the query does not name it");
+        assert_eq!(seen.header("x-shopify-api-version"), "2026-10");
+        assert_eq!(fake.sandbox.orders("it")[0].number, "1001");
+        let missing = json!({ "id": "gid://shopify/Order/9", "items": 1 });
+        assert_eq!(ask(&fake, 9000, "query Order order id", missing).body["data"], json!({ "order": null }));
+        let wrong = Fake::new(Vendor::Shopify, &[]).header("x-shopify-access-token", "no");
+        assert_eq!(ask(&wrong, 0, "query Shop shop name", json!({})).status, 401);
+        assert_eq!(fake.get(0, "/admin/api/2019-04/graphql.json").status, 404);
+    }
+
+    #[test]
+    fn pages_by_time_lose_nobody_while_rows_move_and_search_lags() {
+        let fake = fake(&[]);
+        for at in [10_000, 11_000, 12_000] {
+            fake.sandbox.place_order(at, "it", &new("pending"));
+        }
+        let asked = |after: Option<&str>| {
+            let since = "updated_at:>='1970-01-01T00:00:11Z'";
+            json!({ "first": 1, "items": 1, "sort": "UPDATED_AT", "query": since, "after": after })
+        };
+        let name =
+            |seen: &Seen| seen.body["data"]["orders"]["nodes"][0]["name"].as_str().unwrap_or_default().to_owned();
+        let first = orders(&fake, 15_000, asked(None));
+        assert_eq!(name(&first), "#1002");
+        let cursor = first.body["data"]["orders"]["pageInfo"]["endCursor"].as_str().unwrap().to_owned();
+        fake.sandbox.set_order(16_000, "it", "450789470", "processing");
+        let second = orders(&fake, 16_500, asked(Some(&cursor)));
+        assert_eq!(name(&second), "#1003");
+        assert_eq!(
+            second.body["data"]["orders"]["pageInfo"]["hasNextPage"], false,
+            "search does not show the change yet"
+        );
+        let cursor = second.body["data"]["orders"]["pageInfo"]["endCursor"].as_str().unwrap().to_owned();
+        assert_eq!(name(&orders(&fake, 20_000, asked(Some(&cursor)))), "#1002");
+        let junk = orders(&fake, 20_000, asked(Some("junk")));
+        assert_eq!((junk.status, junk.body["data"].is_null()), (200, true));
+    }
+
+    #[test]
+    fn an_empty_bucket_is_a_success_with_an_error_in_it() {
+        let fake = fake(&[("points_bucket", "100"), ("points_restore", "10")]);
+        fake.sandbox.place_order(0, "it", &new("pending"));
+        let page = json!({ "first": 4, "items": 1, "sort": "ID" });
+        let first = orders(&fake, 10_000, page.clone());
+        let cost = &first.body["extensions"]["cost"];
+        assert_eq!((cost["requestedQueryCost"].as_i64(), cost["actualQueryCost"].as_i64()), (Some(78), Some(21)));
+        assert_eq!(cost["throttleStatus"]["currentlyAvailable"], 79);
+        orders(&fake, 10_000, page.clone());
+        let refused = orders(&fake, 10_000, page.clone());
+        assert_eq!((refused.status, refused.body["data"].is_null()), (200, true));
+        assert_eq!(refused.body["errors"][0]["extensions"]["code"], "THROTTLED");
+        let status = &refused.body["extensions"]["cost"]["throttleStatus"];
+        assert_eq!((status["currentlyAvailable"].as_i64(), status["restoreRate"].as_f64()), (Some(58), Some(10.0)));
+        assert!(orders(&fake, 12_000, page).body["errors"].is_null(), "two seconds restore what was missing");
+        let large = orders(&fake, 99_000, json!({ "first": 100, "items": 10, "sort": "ID" }));
+        assert_eq!(large.body["errors"][0]["extensions"]["code"], "MAX_COST_EXCEEDED");
+    }
+
+    #[test]
+    fn refusals_of_a_mutation_are_user_errors_and_change_nothing() {
+        let fake = fake(&[]);
+        let create = |input: Value| {
+            let query = "mutation CustomerCreate customerCreate customer id legacyResourceId userErrors field message";
+            ask(&fake, 1000, query, json!({ "input": input })).body["data"]["customerCreate"].clone()
+        };
+        let made = create(json!({ "email": "Ana@Example.test", "firstName": "Ana", "phone": "+4640123456" }));
+        assert_eq!(made["userErrors"], json!([]));
+        assert_eq!(fake.sandbox.people("it")[0].email.as_deref(), Some("ana@example.test"));
+        fake.sandbox.clear_log();
+        for (input, field) in [
+            (json!({ "email": "ANA@example.test" }), json!(["email"])),
+            (json!({ "email": "bob@example.test", "phone": "+4640123456" }), json!(["phone"])),
+            (json!({ "email": "bob@example.test", "phone": "040-1" }), json!(["phone"])),
+            (json!({}), Value::Null),
+        ] {
+            let refused = create(input);
+            assert_eq!((refused["customer"].is_null(), &refused["userErrors"][0]["field"]), (true, &field));
+        }
+        assert!(fake.sandbox.log().iter().all(|call| !call.effect));
+        fake.sandbox.set_faults(Faults::parse("429=1").unwrap());
+        let limited = ask(&fake, 2000, "query Shop shop name", json!({}));
+        assert_eq!((limited.status, &limited.body["errors"][0]["extensions"]["code"]), (200, &json!("THROTTLED")));
+    }
+
+    #[test]
+    fn a_delivery_is_signed_over_its_body_and_shows_the_state_of_its_event() {
+        let topics = "orders/create,orders/updated,orders/paid,orders/cancelled,orders/fulfilled";
+        let fake = fake(&[("webhook_secret", "s3cret"), ("webhook_topics", topics)]);
+        let id = fake.sandbox.place_order(1_790_000_000_000, "it", &new("pending"));
+        fake.sandbox.set_order(1_790_000_060_000, "it", &id, "processing");
+        fake.sandbox.set_order(1_790_000_120_000, "it", &id, "completed");
+        let told = fake.sandbox.take_hooks();
+        let topics: Vec<_> = told.iter().filter_map(|delivery| delivery.header("x-shopify-topic")).collect();
+        let expected =
+            ["orders/create", "orders/updated", "orders/paid", "orders/updated", "orders/fulfilled", "orders/updated"];
+        assert_eq!(topics, expected);
+        let body: Value = serde_json::from_slice(&told[0].body).unwrap();
+        assert_eq!((body["id"].as_u64(), body["financial_status"].as_str()), (Some(450_789_469), Some("pending")));
+        assert_eq!(body["admin_graphql_api_id"], "gid://shopify/Order/450789469");
+        assert_eq!((body["total_price"].as_str(), body["customer"].is_null()), (Some("25.00"), true));
+        assert_eq!(body["updated_at"], "2026-09-21T09:13:20-05:00");
+        for delivery in &told {
+            let signature = to_base64(&sign("s3cret", &delivery.body));
+            assert_eq!(delivery.header("x-shopify-hmac-sha256"), Some(signature.as_str()));
+        }
+        assert_ne!(told[0].header("x-shopify-webhook-id"), told[1].header("x-shopify-webhook-id"));
+        fake.sandbox.set_order(1_790_000_180_000, "it", &id, "cancelled");
+        let told = fake.sandbox.take_hooks();
+        let body: Value = serde_json::from_slice(&told[0].body).unwrap();
+        assert_eq!(body["cancelled_at"], "2026-09-21T09:16:20-05:00");
+    }
+}
