@@ -121,6 +121,7 @@ struct Known {
     missing_scans: i32,
     version: Option<String>,
     merged_into: Option<String>,
+    remote_updated_at: Option<Millis>,
 }
 
 /// What a row does to its record.
@@ -133,6 +134,13 @@ enum Effect {
 }
 
 impl Known {
+    /// Whether the row shows a state that the vendor itself says is older than the one that is known: a page that was on
+    /// its way while a webhook's record was read again must not put it back.
+    fn is_newer_than(&self, row: &Incoming) -> bool {
+        let times = self.remote_updated_at.zip(row.remote_updated_at);
+        self.state == RecordState::Live && !row.deleted && times.is_some_and(|(known, shown)| shown < known)
+    }
+
     fn effect(&self, row: &Incoming) -> Effect {
         if row.deleted {
             let accepted = self.state == RecordState::Deleted
@@ -185,6 +193,11 @@ impl Place<'_> {
                 continue;
             }
             seen.ids.insert(&row.external_id, known.id);
+            // People are merged from what every side shows, and a side that goes back is a change like any other.
+            if self.stream != "contact" && known.is_newer_than(row) {
+                seen.outcome.same += 1;
+                continue;
+            }
             match known.effect(row) {
                 Effect::Nothing => seen.outcome.same += 1,
                 effect => {
@@ -217,7 +230,7 @@ impl Place<'_> {
 
     async fn known<C: ConnectionTrait>(&self, tx: &C, rows: &[&Incoming]) -> Result<BTreeMap<String, Known>> {
         use record::Column;
-        type Row = (String, i64, String, RecordState, i32, Option<String>, Option<String>);
+        type Row = (String, i64, String, RecordState, i32, Option<String>, Option<String>, Option<Millis>);
         let mut known = BTreeMap::new();
         for part in rows.chunks(BATCH) {
             let found: Vec<Row> = record::Entity::find()
@@ -230,6 +243,7 @@ impl Place<'_> {
                     Column::MissingScans,
                     Column::Version,
                     Column::MergedInto,
+                    Column::RemoteUpdatedAt,
                 ])
                 .filter(Column::Tenant.eq(self.store.tenant()))
                 .filter(Column::Connection.eq(self.connection))
@@ -238,8 +252,8 @@ impl Place<'_> {
                 .into_tuple()
                 .all(tx)
                 .await?;
-            for (external_id, id, fingerprint, state, missing_scans, version, merged_into) in found {
-                let row = Known { id, fingerprint, state, missing_scans, version, merged_into };
+            for (external_id, id, fingerprint, state, missing_scans, version, merged_into, remote_updated_at) in found {
+                let row = Known { id, fingerprint, state, missing_scans, version, merged_into, remote_updated_at };
                 known.insert(external_id, row);
             }
         }

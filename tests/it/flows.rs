@@ -265,3 +265,24 @@ async fn r37_our_own_message_is_no_event() {
         assert_eq!(lab.writes(), 0);
     }
 }
+
+/// Given a page that was on its way while a webhook's record was read again, then the older state does not come back.
+#[tokio::test]
+async fn an_old_page_does_not_undo_a_newer_reading() {
+    let lab = shop_and_chat(Vendor::Chatway).await;
+    let now = lab.clock.now();
+    let row = |status: &str, at| counterpart::store::Incoming {
+        external_id: "7".to_owned(),
+        remote: "{}".to_owned(),
+        fields: format!("{{\"id\":\"7\",\"status\":\"{status}\"}}"),
+        fingerprint: status.to_owned(),
+        remote_updated_at: Some(at),
+        version: None,
+        deleted: false,
+    };
+    for (shown, at, kept) in [("created", 1_000, "created"), ("paid", 3_000, "paid"), ("created", 2_000, "paid")] {
+        lab.store.observe_one("shop", "order", &row(shown, at), now).await.expect("it is stored");
+        let known = lab.store.document("shop", "order", "7").await.expect("the store answers").expect("a known order");
+        assert_eq!(known["status"], kept, "{shown} at {at}");
+    }
+}
