@@ -165,6 +165,7 @@ impl Engine {
         let ids: Vec<i64> = components.iter().flatten().map(|record| record.id).collect();
         let entities: Vec<i64> = components.iter().flatten().filter_map(|record| record.entity_id).collect();
         batch.open = self.store.open_conflicts_of(&entities, &ids).await?;
+        let mut resolved = Vec::with_capacity(components.len());
         for component in components {
             let gone: BTreeMap<i64, String> = component
                 .iter()
@@ -184,8 +185,7 @@ impl Engine {
                 })
                 .collect();
             let resolution = identity::resolve(&members, rules);
-            let mut records: BTreeMap<i64, Record> =
-                component.iter().map(|record| (record.id, record.clone())).collect();
+            let records: BTreeMap<i64, Record> = component.into_iter().map(|record| (record.id, record)).collect();
             let mut reviews = BTreeSet::new();
             for review in &resolution.reviews {
                 let conflict = review_conflict(review, &records);
@@ -194,9 +194,12 @@ impl Engine {
                 batch.out.conflicts.push(conflict);
             }
             batch.out.closed_conflicts.extend(stale_reviews(&batch.open, &records, &reviews));
-            let unnamed = resolution.groups.iter().filter(|found| found.entity.is_none()).count();
-            let mut fresh = self.store.new_entity_ids(unnamed as u64).await?.into_iter();
-            for found in resolution.groups {
+            resolved.push((records, resolution.groups));
+        }
+        let unnamed = resolved.iter().flat_map(|(_, groups)| groups).filter(|found| found.entity.is_none()).count();
+        let mut fresh = self.store.new_entity_ids(unnamed as u64).await?.into_iter();
+        for (mut records, groups) in resolved {
+            for found in groups {
                 let entity = match found.entity {
                     Some(entity) => entity,
                     None => fresh.next().expect("one id was asked for each unnamed group"),

@@ -24,7 +24,7 @@ const POOL_SIZE: u32 = 8;
 const CHECKPOINT_PAGES: &str = "4000";
 /// Page cache of the writing SQLite connection, in KiB, and of each reading one. Every one of them fills its own as the
 /// database grows: that is what memory grows by.
-const WRITE_CACHE_KIB: u32 = 16 * 1024;
+const WRITE_CACHE_KIB: u32 = 8 * 1024;
 const READ_CACHE_KIB: u32 = 1024;
 
 /// Where the store is and whose rows to show.
