@@ -26,6 +26,9 @@ const CHECKPOINT_PAGES: &str = "4000";
 /// database grows: that is what memory grows by.
 const WRITE_CACHE_KIB: u32 = 8 * 1024;
 const READ_CACHE_KIB: u32 = 1024;
+/// Prepared statements that an SQLite connection keeps. One over a batch of rows takes hundreds of kilobytes, and batches
+/// of every size make one of their own.
+const STATEMENTS: usize = 24;
 
 /// Where the store is and whose rows to show.
 #[derive(Clone, Debug)]
@@ -223,6 +226,7 @@ async fn connect_sqlite(
                 .foreign_keys(true)
                 // A whole batch of rows crosses over from SQLite's thread without waiting.
                 .row_buffer_size(2 * BATCH)
+                .statement_cache_capacity(STATEMENTS)
                 .pragma(
                     "cache_size",
                     format!("-{}", if usage == SqliteUse::Write { WRITE_CACHE_KIB } else { READ_CACHE_KIB }),

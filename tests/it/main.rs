@@ -12,6 +12,7 @@ mod flows_medusa;
 mod flows_shopify;
 mod flows_tickets;
 mod kill;
+mod kill_serve;
 mod message_worlds;
 #[cfg(feature = "mutants")]
 mod mutants;

@@ -1,10 +1,12 @@
 //! Speed and memory, as ratios within one run: `cargo bench --bench throughput [-- PART]`.
 //!
 //! Parts: `pull` (100,000 contacts over loopback into SQLite against a minimal hand-written loop), `noop` (a sync of
-//! 100,000 known contacts), `memory` (peak memory of `counterpart sync` with 10,000 and 1,000,000 contacts). Everything
-//! is printed, reached or not; nothing here fails a build.
+//! 100,000 known contacts), `hooks` (webhooks at 500 a second against a bare handler), `memory` (peak memory of
+//! `counterpart sync` with 10,000 and 1,000,000 contacts). Everything is printed, reached or not; nothing here fails a build.
 
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark measures the machine and prints")]
+
+mod hooks;
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
@@ -32,6 +34,9 @@ fn main() -> Result<(), Failure> {
     }
     if wanted("noop") {
         noop()?;
+    }
+    if wanted("hooks") {
+        runtime.block_on(hooks::hooks())?;
     }
     if wanted("memory") {
         memory()?;
