@@ -14,7 +14,7 @@ use super::record::{mark_dirty, mark_dirty_where};
 use super::sequence::{Sequence, draw};
 use super::tables::conflict::{Column, Entity, Model};
 use super::tables::{conflict_record, link, record};
-use super::{BATCH, Millis, Result, Store, StoreError};
+use super::{BATCH, Millis, Result, Store, StoreError, of_tenant};
 
 /// Whether a conflict waits for a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, DeriveActiveEnum)]
@@ -93,7 +93,7 @@ impl Store {
     pub async fn open_conflicts_of(&self, entities: &[i64], records: &[i64]) -> Result<Vec<Conflict>> {
         let mut found = BTreeMap::new();
         for part in entities.chunks(BATCH) {
-            let about = Column::EntityId.is_in(part.iter().copied());
+            let about = Column::EntityId.is_in(part.iter().copied()).and(Column::Tenant.eq(self.tenant()));
             self.collect_open(about, &mut found).await?;
         }
         for part in records.chunks(BATCH) {
@@ -101,19 +101,14 @@ impl Store {
                 .select_only()
                 .column(conflict_record::Column::ConflictId)
                 .filter(conflict_record::Column::RecordId.is_in(part.iter().copied()));
-            let about = Column::Id.in_subquery(ids.into_query());
+            let about = Column::Id.in_subquery(ids.into_query()).and(of_tenant(Column::Tenant, self.tenant()));
             self.collect_open(about, &mut found).await?;
         }
         Ok(found.into_values().collect())
     }
 
     async fn collect_open(&self, about: Expr, found: &mut BTreeMap<i64, Conflict>) -> Result<()> {
-        let rows = Entity::find()
-            .filter(Column::Tenant.eq(self.tenant()))
-            .filter(Column::ClosedAt.is_null())
-            .filter(about)
-            .all(self.reader())
-            .await?;
+        let rows = Entity::find().filter(Column::ClosedAt.is_null()).filter(about).all(self.reader()).await?;
         for row in rows {
             found.insert(row.id, Conflict::try_from(row)?);
         }
@@ -269,7 +264,7 @@ pub async fn close<C: ConnectionTrait>(tx: &C, tenant: &str, ids: &[i64], now: M
             .col_expr(Column::ClosedAt, Expr::value(now))
             .col_expr(Column::OpenKey, Expr::value(Option::<String>::None))
             .filter(Column::Id.is_in(part.iter().copied()))
-            .filter(Column::Tenant.eq(tenant))
+            .filter(of_tenant(Column::Tenant, tenant))
             .filter(Column::ClosedAt.is_null())
             .exec(tx)
             .await?;

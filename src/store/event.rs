@@ -14,7 +14,7 @@ use super::message::{self, NewMessage};
 use super::sequence::{Sequence, draw};
 use super::tables::event::{ActiveModel, Column, Entity};
 use super::tables::{body, record};
-use super::{BATCH, Millis, Result, Store, StoreError};
+use super::{BATCH, Millis, Result, Store, StoreError, of_tenant};
 
 /// A business record that changed since its events were derived.
 #[derive(Clone, Debug, PartialEq)]
@@ -180,7 +180,7 @@ impl Store {
         for part in looked_at.chunks(BATCH) {
             record::Entity::update_many()
                 .col_expr(record::Column::Dirty, Expr::value(false))
-                .filter(record::Column::Tenant.eq(self.tenant()))
+                .filter(of_tenant(record::Column::Tenant, self.tenant()))
                 .filter(record::Column::Id.is_in(part.iter().copied()))
                 .filter(record::Column::Revision.lte(as_of))
                 .exec(&tx)

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::json::{from_text, to_text};
 use super::sequence::{Sequence, draw};
 use super::tables::hook::{ActiveModel, Column, Entity, Model};
-use super::{BATCH, Millis, Result, Store, StoreError};
+use super::{BATCH, Millis, Result, Store, StoreError, of_tenant};
 
 /// Where a received webhook stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, DeriveActiveEnum)]
@@ -152,7 +152,7 @@ impl Store {
             Entity::update_many()
                 .col_expr(Column::State, Expr::value(HookState::Done))
                 .col_expr(Column::DoneAt, Expr::value(now))
-                .filter(Column::Tenant.eq(self.tenant()))
+                .filter(of_tenant(Column::Tenant, self.tenant()))
                 .filter(Column::Id.is_in(part.iter().copied()))
                 .exec(&tx)
                 .await?;

@@ -9,7 +9,7 @@ use sea_orm::{
 
 use super::json::{from_optional, from_text};
 use super::tables::{body, link, record};
-use super::{BATCH, Record, RecordState, Result, StoreError};
+use super::{BATCH, Record, RecordState, Result, StoreError, of_tenant};
 
 /// Reads whole records by number, in that order.
 pub async fn load<C: ConnectionTrait>(db: &C, tenant: &str, ids: &[i64]) -> Result<Vec<Record>> {
@@ -19,7 +19,7 @@ pub async fn load<C: ConnectionTrait>(db: &C, tenant: &str, ids: &[i64]) -> Resu
     for part in ids.chunks(BATCH) {
         let found = record::Entity::find()
             .filter(record::Column::Id.is_in(part.iter().copied()))
-            .filter(record::Column::Tenant.eq(tenant))
+            .filter(of_tenant(record::Column::Tenant, tenant))
             .order_by_asc(record::Column::Id);
         records.extend(whole(db, found).await?);
     }

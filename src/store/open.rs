@@ -17,8 +17,10 @@ use super::{BATCH, Inner, Result, Store, StoreError};
 const BUSY: Duration = Duration::from_secs(5);
 /// How long a caller waits for a free connection of the pool.
 const POOL: Duration = Duration::from_secs(60);
-/// Reading connections on SQLite, all connections on PostgreSQL.
+/// Connections on PostgreSQL.
 const POOL_SIZE: u32 = 8;
+/// Reading connections on SQLite: each is a thread with a cache and prepared statements of its own.
+const READERS: u32 = 3;
 /// Pages in the write-ahead log before they are moved into the database: pages of an index that many commits touch are
 /// moved once instead of every time. 16 MiB of disk at most.
 const CHECKPOINT_PAGES: &str = "4000";
@@ -166,7 +168,7 @@ async fn open_sqlite(url: &str, synchronous: SqliteSynchronous) -> Result<(Datab
     }
     inspect_file(parsed.get_filename(), url)?;
     let writer = connect_sqlite(url, 1, SqliteUse::Write, synchronous).await?;
-    let reader = connect_sqlite(url, POOL_SIZE, SqliteUse::Read, synchronous).await?;
+    let reader = connect_sqlite(url, READERS, SqliteUse::Read, synchronous).await?;
     Ok((writer, reader))
 }
 

@@ -10,7 +10,9 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, Query
 use super::json::to_text;
 use super::record::mark_dirty;
 use super::tables::{link, record};
-use super::{BATCH, Entity, Millis, NewConflict, PlannedOp, RecordState, Result, Store, conflict, entity, outbox};
+use super::{
+    BATCH, Entity, Millis, NewConflict, PlannedOp, RecordState, Result, Store, conflict, entity, of_tenant, outbox,
+};
 
 /// Everything that reconciling some people changes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -132,7 +134,7 @@ async fn save_states<C: ConnectionTrait>(tx: &C, tenant: &str, updates: &[&Recor
             record::Entity::update_many()
                 .col_expr(record::Column::State, Expr::value(state))
                 .filter(record::Column::Id.is_in(part.iter().copied()))
-                .filter(record::Column::Tenant.eq(tenant))
+                .filter(of_tenant(record::Column::Tenant, tenant))
                 .exec(tx)
                 .await?;
         }
@@ -158,7 +160,7 @@ async fn save_dirty<C: ConnectionTrait>(
         let mut wipe = record::Entity::update_many()
             .col_expr(record::Column::Dirty, Expr::value(false))
             .filter(record::Column::Id.is_in(part.iter().copied()))
-            .filter(record::Column::Tenant.eq(tenant))
+            .filter(of_tenant(record::Column::Tenant, tenant))
             .filter(record::Column::Dirty.eq(true));
         if let Some(as_of) = as_of {
             wipe = wipe.filter(record::Column::Revision.lte(as_of));

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::load::{load, whole};
 use super::sequence::{Sequence, draw, next};
 use super::tables::{link, record, record_key};
-use super::{BATCH, Millis, Result, Store};
+use super::{BATCH, Millis, Result, Store, of_tenant};
 
 /// Whether the object still exists at its vendor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, DeriveActiveEnum)]
@@ -311,14 +311,14 @@ pub async fn mark_dirty<C: ConnectionTrait>(tx: &C, tenant: &str, ids: &[i64]) -
     Ok(())
 }
 
-/// Makes the records that meet a condition wait for reconciling.
+/// Makes the records that a condition tells by their numbers wait for reconciling.
 pub async fn mark_dirty_where<C: ConnectionTrait>(tx: &C, tenant: &str, condition: Expr) -> Result<()> {
     let revision = draw(tx, Sequence::Revision, 1).await?;
     record::Entity::update_many()
         .col_expr(record::Column::Dirty, Expr::value(true))
         .col_expr(record::Column::Revision, Expr::value(revision))
         .filter(condition)
-        .filter(record::Column::Tenant.eq(tenant))
+        .filter(of_tenant(record::Column::Tenant, tenant))
         .filter(record::Column::State.ne(RecordState::Merged))
         .exec(tx)
         .await?;
