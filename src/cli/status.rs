@@ -10,7 +10,9 @@ use super::app;
 use super::output::{Failure, Output, Tone, duration, time, window};
 use crate::budget::{Standing, standing};
 use crate::config::{Config, SyncConfig};
-use crate::engine::{EngineError, OperationCounts, RunReport, StreamReport, message_worker, worker};
+use crate::engine::{
+    EngineError, OperationCounts, RunReport, Silence, StreamReport, message_worker, silent_streams, worker,
+};
 use crate::schedule::Schedule;
 use crate::store::{HookState, Run, Store};
 
@@ -29,6 +31,8 @@ struct Status {
     queue: BTreeMap<String, u64>,
     messages: Messages,
     hooks: Hooks,
+    /// Streams in which nothing has happened for longer than is usual.
+    silent: Vec<Silence>,
     /// The latest run of any kind.
     last_run: Option<RunStatus>,
     /// Why things are not as they should be; empty when they are.
@@ -176,7 +180,8 @@ async fn look(config: &Config, store: &Store, now: Millis) -> Result<Status, Fai
         oldest_pending: store.oldest_hook().await?,
     };
     let queue = store.count_open().await?;
-    let mut status = Status { connections, syncs, queue, messages, hooks, last_run, degraded: Vec::new() };
+    let silent = silent_streams(store, config, now).await?;
+    let mut status = Status { connections, syncs, queue, messages, hooks, silent, last_run, degraded: Vec::new() };
     status.degraded = degraded(config, &status, &runs);
     Ok(status)
 }
@@ -311,6 +316,12 @@ fn degraded(config: &Config, status: &Status, runs: &BTreeMap<String, Last>) -> 
             let last = time(run.started_at);
             reasons.push(format!("{} has missed its schedule: its last run was at {last}", entry.sync));
         }
+    }
+    for Silence { connection, stream, since, usual_ms } in &status.silent {
+        let (last, hours) = (time(*since), usual_ms / 3_600_000);
+        reasons.push(format!(
+            "{connection} has fallen silent: nothing happened to any {stream} since {last}, where {hours} h was the longest quiet"
+        ));
     }
     for (kind, count) in &status.queue {
         reasons.push(format!("waiting for a person: {count} {kind}; `counterpart conflicts list`"));

@@ -21,6 +21,7 @@ mod report;
 mod revert;
 mod run;
 mod session;
+mod silence;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +40,7 @@ pub use report::{
     Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,
     Verdict,
 };
+pub use silence::{Silence, silent_streams};
 pub use worker::{Pass, Worker, message_worker};
 
 use crate::config::Config;

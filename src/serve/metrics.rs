@@ -70,6 +70,10 @@ pub(super) async fn text(desk: &Desk) -> Result<String, StoreError> {
             page.line(&[("connection", &stream.connection), ("stream", &stream.stream)], age(at));
         }
     }
+    page.name("counterpart_stream_silent", "gauge", "Streams in which nothing has happened for longer than is usual");
+    for silence in desk.silent.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        page.line(&[("connection", &silence.connection), ("stream", &silence.stream)], 1);
+    }
     page.name("counterpart_worker_passes_total", "counter", "Passes of the worker in this process");
     page.line(&[], desk.passes.load(Ordering::Relaxed));
     page.name("counterpart_worker", "gauge", "Whether this process is the worker");

@@ -15,8 +15,8 @@ mod systemd;
 mod work;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use counterpart_connectors::{Connection, Millis};
 use tokio::net::TcpListener;
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::inbox::Inbox;
 use self::metrics::Tally;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, Silence};
 
 /// How long requests that are under way may take after a stop was asked for.
 const GRACE_MS: Millis = 10_000;
@@ -57,11 +57,31 @@ struct Desk {
     passes: AtomicU64,
     /// Whether this process is the one that works.
     working: AtomicBool,
+    /// Streams that have fallen silent, as of the last reading.
+    silent: Mutex<Vec<Silence>>,
 }
 
 impl Desk {
     fn now(&self) -> Millis {
         self.engine.clock().now()
+    }
+
+    /// Says of each stream once that it has fallen silent, and once that it has not any more.
+    fn tell_silence(&self, silent: Vec<Silence>) {
+        let mut before = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let same =
+            |one: &Silence, other: &Silence| (&one.connection, &one.stream) == (&other.connection, &other.stream);
+        for Silence { connection, stream, usual_ms, .. } in
+            silent.iter().filter(|now| !before.iter().any(|b| same(b, now)))
+        {
+            let hours = usual_ms / 3_600_000;
+            tracing::warn!(connection, stream, "nothing happens any more, where {hours} h was the longest quiet");
+        }
+        for Silence { connection, stream, .. } in before.iter().filter(|then| !silent.iter().any(|now| same(then, now)))
+        {
+            tracing::info!(connection, stream, "something happens again");
+        }
+        *before = silent;
     }
 
     /// Waits for a time on the clock; false when the engine is asked to stop before.
@@ -89,6 +109,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener) -> Result<(), Ser
         tally: Tally::default(),
         passes: AtomicU64::new(0),
         working: AtomicBool::new(false),
+        silent: Mutex::default(),
     });
     let writer = tokio::spawn(writer);
     let mut tasks = JoinSet::new();

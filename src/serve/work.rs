@@ -7,7 +7,7 @@ use counterpart_connectors::Millis;
 use tokio_util::sync::CancellationToken;
 
 use super::Desk;
-use crate::engine::{EngineError, Pass, Worker};
+use crate::engine::{EngineError, Pass, Worker, silent_streams};
 
 /// How often a process that is not the worker tries to become it.
 const RETRY_MS: Millis = 3_000;
@@ -93,6 +93,10 @@ async fn readings(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) {
         match worker.read().await {
             Ok(_) => desk.woken.notify_one(),
             Err(error) => tracing::error!(%error, "a reading failed; the next one goes on"),
+        }
+        match silent_streams(desk.engine.store(), desk.engine.config(), desk.now()).await {
+            Ok(silent) => desk.tell_silence(silent),
+            Err(error) => tracing::error!(%error, "whether a stream has fallen silent is not known"),
         }
         let next = desk.now() + desk.engine.config().serve.poll_ms;
         tokio::select! {

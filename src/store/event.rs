@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use counterpart_core::business::EventKind;
-use sea_orm::sea_query::{Expr, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
@@ -266,6 +266,24 @@ impl Store {
             .all(self.reader())
             .await?;
         Ok(times)
+    }
+
+    /// The hours since 1970 in which anything happened in a stream, from `since` on, in order.
+    pub async fn busy_hours(&self, connection: &str, stream: &str, since: Millis) -> Result<Vec<i64>> {
+        let hour = Expr::col(Column::HappenedAt).div(3_600_000);
+        let hours = Entity::find()
+            .select_only()
+            .expr_as(hour.clone(), "hour")
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::Stream.eq(stream))
+            .filter(Column::HappenedAt.gte(since))
+            .distinct()
+            .order_by_asc(hour)
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        Ok(hours)
     }
 
     /// One event: its kind, when it happened, when it was seen, whether it is live.

@@ -980,7 +980,7 @@ fn status_is_degraded_when_a_stream_was_cut() {
 
 /// A schedule counts when there is one: more than one whole interval without a run is too long.
 #[test]
-fn status_knows_a_missed_schedule() {
+fn r54_status_knows_a_missed_schedule() {
     let place = Place::new(3);
     let good = place.config();
     assert_eq!(place.run(&["sync"]).status.code(), Some(0));

@@ -1,7 +1,7 @@
 //! Business events that reach the customer: once, in the right chat, or with a reason why not.
 
 use counterpart::config::{FlowConfig, Link};
-use counterpart::engine::Pass;
+use counterpart::engine::{Pass, silent_streams};
 use counterpart::store::{Message, MessageState};
 use counterpart_connectors::{ActKind, Clock};
 use counterpart_core::business::EventKind;
@@ -285,4 +285,32 @@ async fn an_old_page_does_not_undo_a_newer_reading() {
         let known = lab.store.document("shop", "order", "7").await.expect("the store answers").expect("a known order");
         assert_eq!(known["status"], kept, "{shown} at {at}");
     }
+}
+
+/// Given a shop that always had orders and tells of none any more, then that is said until it does again.
+#[tokio::test]
+async fn r72_a_source_that_falls_silent_is_told_of() {
+    let lab = shop_and_chat(Vendor::Chatway).await;
+    lab.ana().await;
+    let silent = async || {
+        let found = silent_streams(&lab.store, &lab.config, lab.clock.now()).await.expect("the store answers");
+        found.into_iter().map(|silence| (silence.connection, silence.stream, silence.usual_ms)).collect::<Vec<_>>()
+    };
+    let ordered = async |hours: i64| {
+        lab.clock.advance(hours * HOUR);
+        lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
+        lab.work().await;
+    };
+    for _ in 0..25 {
+        ordered(8).await;
+        assert_eq!(silent().await, []);
+    }
+    lab.clock.advance(16 * HOUR);
+    lab.work().await;
+    assert_eq!(silent().await, []);
+    lab.clock.advance(HOUR);
+    lab.work().await;
+    assert_eq!(silent().await, [("shop".to_owned(), "order".to_owned(), 8 * HOUR)]);
+    ordered(0).await;
+    assert_eq!(silent().await, []);
 }

@@ -8,12 +8,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use counterpart::engine::{Engine, Silent};
 use counterpart::store::{MessageState, NewHook};
-use counterpart_connectors::{Clock, Hint, Millis, Transport, TransportError};
+use counterpart_connectors::{ActKind, Clock, Hint, Millis, Transport, TransportError};
+use counterpart_core::business::EventKind;
+use counterpart_core::{Slot, Value};
 use counterpart_sandbox::{Author, Reply, Sandbox, Vendor};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget_world::{Task, WorldClock, run};
-use crate::flows::{order, shop_and_chat};
+use crate::flows::{flow, order, shop_and_chat};
 use crate::requirements::lab::{HOUR, Lab, MINUTE, someone};
 use crate::sim::Dice;
 
@@ -33,6 +35,16 @@ impl Transport for Wire {
             Reply::Cut { .. } => Err(TransportError::NoAnswer { reason: "the connection was cut".to_owned() }),
         }
     }
+}
+
+/// An engine in a time of its own, which begins a minute from now.
+fn engine(lab: &Lab) -> (Arc<WorldClock>, Engine) {
+    let clock = WorldClock::at(lab.clock.now() + MINUTE);
+    let wire = Arc::new(Wire { sandbox: lab.sandbox.clone(), clock: clock.clone() });
+    let config = Arc::new(lab.config.clone());
+    let stop = CancellationToken::new();
+    let engine = Engine::new(config, lab.store.clone(), clock.clone(), wire, Arc::new(Silent), stop).expect("sound");
+    (clock, engine)
 }
 
 /// As many conversations as take the night to read: ten on a page of the list, one call for the messages of each.
@@ -55,19 +67,19 @@ fn address(number: u64) -> String {
     format!("ana{number}@example.test")
 }
 
-fn hook(id: &str) -> NewHook {
+fn hook(connection: &str, stream: &str, id: &str) -> NewHook {
     let hint = Hint {
-        stream: "order".to_owned(),
+        stream: stream.to_owned(),
         external_id: id.to_owned(),
         parent: None,
-        topic: "order.created".to_owned(),
+        topic: "changed".to_owned(),
         delivery_id: None,
         event_id: None,
         deleted: false,
         changed: None,
         occurred_at: None,
     };
-    NewHook { connection: "shop".to_owned(), hints: serde_json::json!([hint]), body: String::new() }
+    NewHook { connection: connection.to_owned(), hints: serde_json::json!([hint]), body: String::new() }
 }
 
 #[tokio::test]
@@ -77,11 +89,7 @@ async fn r14_orders_are_told_of_within_a_token_while_history_is_read() {
     let lab = full_chat(hours).await;
     // What the night begins with: the list of conversations.
     lab.work().await;
-    let clock = WorldClock::at(lab.clock.now() + MINUTE);
-    let wire = Arc::new(Wire { sandbox: lab.sandbox.clone(), clock: clock.clone() });
-    let config = Arc::new(lab.config.clone());
-    let stop = CancellationToken::new();
-    let engine = Engine::new(config, lab.store.clone(), clock.clone(), wire, Arc::new(Silent), stop).expect("sound");
+    let (clock, engine) = engine(&lab);
     let worker = engine.worker().await.expect("nobody else works");
     lab.sandbox.clear_log();
     let dusk = clock.now();
@@ -95,7 +103,7 @@ async fn r14_orders_are_told_of_within_a_token_while_history_is_read() {
         for &at in &times {
             clock.sleep_until(at).await;
             let id = lab.sandbox.place_order(clock.now(), "shop", &order(&address(dice.below(20)), "on-hold"));
-            lab.store.receive(&[hook(&id)], clock.now()).await.expect("on disk");
+            lab.store.receive(&[hook("shop", "order", &id)], clock.now()).await.expect("on disk");
             worker.pass().await.expect("it works");
             told.push((at, clock.now() - at));
         }
@@ -121,4 +129,50 @@ async fn r14_orders_are_told_of_within_a_token_while_history_is_read() {
         (clock.now() - dusk) / MINUTE
     );
     assert!(worst <= TOKEN_MS, "a customer waited {worst} ms");
+}
+
+/// Given thousands of conversations whose messages are still to be read, when somebody edits people meanwhile, then the
+/// edits overtake all of that, and of several edits of one person the last one stands.
+#[tokio::test]
+async fn r15_a_live_change_overtakes_the_backfill() {
+    let mut lab = Lab::new(&[("chat", Vendor::Chatwoot), ("shop", Vendor::Woocommerce)]).await;
+    lab.set("chat", "requests_per_minute", 3_000.into());
+    lab.config.flows = vec![flow(EventKind::OrderCreated, ActKind::Send, Some("order-confirmation"))];
+    let people: Vec<String> =
+        (0..20).map(|n| lab.add("chat", &someone("Ana", &format!("Lind{n}"), &address(n)))).collect();
+    for number in 0..2_000 {
+        lab.sandbox.open_chat(lab.clock.now(), "chat", &people[number % 20], Some("Hello?"));
+    }
+    lab.run().await;
+    lab.work().await;
+    lab.clock.advance(MINUTE);
+    lab.set("chat", "requests_per_minute", 15.into());
+    let (clock, engine) = engine(&lab);
+    let worker = engine.worker().await.expect("nobody else works");
+    lab.sandbox.clear_log();
+    let dusk = clock.now();
+    let dawn = dusk + HOUR;
+    let backfill = async { while worker.history(20).await.expect("it reads").conversations > 0 {} };
+    let mut waited = Vec::new();
+    let edits = async {
+        for number in 0..100 {
+            let at = dusk + MINUTE + number * 30_000;
+            clock.sleep_until(at).await;
+            let person = &people[number as usize % 7];
+            let company = format!("Company {number}");
+            lab.sandbox.edit(clock.now(), "chat", person, "company", Some(&company));
+            lab.store.receive(&[hook("chat", "contact", person)], clock.now()).await.expect("on disk");
+            worker.pass().await.expect("it works");
+            waited.push(clock.now() - at);
+            let record = lab.record("chat", person).await;
+            let seen = record.fields.iter().find(|(name, _)| name.as_str() == "company").map(|(_, slot)| slot);
+            assert_eq!(seen, Some(&Slot::Set(Value::Text(company))), "edit {number}");
+        }
+    };
+    run(&clock, vec![Task::until(dawn, backfill), Task::until(dawn, edits)]).await;
+    let log = lab.sandbox.log();
+    assert!(log.iter().all(|call| call.status != 429), "the limit is kept");
+    assert!(log.len() > 600, "the backfill goes on beside the edits: {} calls", log.len());
+    assert_eq!(waited.len(), 100);
+    assert!(waited.iter().all(|ms| *ms <= TOKEN_MS), "{waited:?}");
 }

@@ -1,14 +1,19 @@
 //! What users of other tools suffered, one test for each: contacts that vanish, double, loop, or come back.
 //!
 //! By theme: `reading` (R1-R10), `budget` (R12, R13, R16, R17), `identity` (R28, R29, R31, R32), `mapping` (R41, R43),
-//! `state` (R50, R52, R53, R55), and the rest here. No test has the name of R15, R18-R26, R37, R38 and R54 yet.
+//! `state` (R50, R52, R53, R55), and the rest here.
 //! Proven in other places:
 //!
 //! | row | where |
 //! |---|---|
-//! | R14 | the ledger's laws (`budget`), as far as calls go: an urgent one waits for one token |
+//! | R14, R15 | `storefront`; the ledger's laws (`budget`), as far as calls go: an urgent one waits for one token |
+//! | R18-R20, R37, R56-R59, R63, R72 | `flows` |
+//! | R21, R22 | `message_worlds` |
+//! | R23 | `captured` in the connectors' hooks |
+//! | R24, R25, R75 | `serve` |
 //! | R33, R35 | `acceptance` |
 //! | R40, R42 | `core/tests` |
+//! | R54 | `cli` |
 //!
 //! Rows with more proof than the test of their name: R1, R31 and R32 in the conformance suite (`connectors/tests`), R3 in
 //! HubSpot's unit tests (10,001 rows), R12, R16 and R17 in the ledger's laws (`budget`), R52 in `kill` and `worlds`, R55
@@ -26,6 +31,7 @@ use counterpart::store::{ConflictFilter, RecordState};
 use counterpart_connectors::Clock;
 use counterpart_sandbox::{Faults, NewPerson, Vendor};
 
+use self::lab::{Lab, someone};
 use crate::acceptance::{Night, night};
 
 const HOUR: i64 = 3_600_000;
@@ -322,6 +328,39 @@ async fn r39_an_edit_made_meanwhile_is_not_written_over() {
         kept.iter().any(|entry| entry.detail.to_string().contains("Typed in the shop")),
         "the losing value is kept"
     );
+}
+
+/// Given a field of somebody else's that is written beside ours between our reading and our writing, then it survives.
+#[tokio::test]
+async fn r38_a_foreign_key_beside_ours_survives() {
+    for vendor in [Vendor::Chatwoot, Vendor::Chatway, Vendor::Woocommerce] {
+        let lab = Lab::new(&[("house", Vendor::Crm), ("far", vendor)]).await;
+        let house = lab.add("house", &someone("Ana", "Lind", "ana@example.test"));
+        lab.edit("house", &house, "custom.plan", Some("small"));
+        lab.run().await;
+        lab.clock.advance(HOUR);
+        let far = lab.person("far", "ana@example.test").id;
+        lab.edit("house", &house, "custom.plan", Some("large"));
+        let (sandbox, at, mut ticks) = (lab.sandbox.clone(), far.clone(), 0);
+        // Whatever is being read or written just then.
+        lab.clock.on_tick(move |now| {
+            ticks += 1;
+            sandbox.edit(now, "far", &at, "custom.other", Some(&format!("written {ticks} times")));
+            sandbox.edit(now, "far", &at, &format!("custom.other{}", ticks % 4), Some("x"));
+        });
+        lab.run().await;
+        lab.clock.on_tick(|_| {});
+        let custom = lab.person("far", "ana@example.test").custom;
+        lab.clock.advance(HOUR);
+        lab.run().await;
+        let after = lab.person("far", "ana@example.test").custom;
+        assert_eq!(after.get("plan").map(String::as_str), Some("large"), "{vendor:?}");
+        let foreign = |all: &std::collections::BTreeMap<String, String>| {
+            all.iter().filter(|(name, _)| name.starts_with("other")).map(|(_, value)| value.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(foreign(&after), foreign(&custom), "{vendor:?}");
+        assert!(foreign(&after).len() > 2, "{vendor:?}: it was written meanwhile: {after:?}");
+    }
 }
 
 /// A link to a record that is gone: the write finds nobody, nothing breaks, everybody else is served.
