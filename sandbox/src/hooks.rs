@@ -16,6 +16,8 @@ use crate::Millis;
 pub struct HookDelivery {
     /// The instance that sends it.
     pub instance: String,
+    /// The address that it is sent to, as it was registered.
+    pub url: String,
     /// Its headers, in the letter case the vendor uses.
     pub headers: Vec<(String, String)>,
     /// Its body, byte for byte as signed.
