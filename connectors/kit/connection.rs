@@ -266,6 +266,20 @@ impl Connection {
         self.connector.unsubscribe(&self.cx(lane), id).await
     }
 
+    /// Which secret verifies signatures, and where it comes from: for a person.
+    pub fn hook_secret_help(&self) -> String {
+        let facts = self.manifest();
+        let ways = facts.hooks.iter().flat_map(|hooks| &hooks.verify).filter(|way| way.kind.signs());
+        let told = ways.flat_map(|way| &way.secrets).filter_map(|name| Some((name, facts.settings.get(name)?)));
+        told.map(|(name, setting)| format!("set `{name}`: {}", setting.help)).collect::<Vec<_>>().join("; or ")
+    }
+
+    /// The address that vendors are given, without the secret that may stand at its end.
+    pub fn shown_hook_address(&self, base: &str) -> String {
+        let secret = self.hooks.as_ref().and_then(|hooks| hooks.path_secret());
+        format!("{base}{}", if secret.is_some() { "/…" } else { "" })
+    }
+
     /// `base`, with the secret at its end where deliveries are verified by that.
     fn hook_address(&self, base: &str) -> Result<String, ConnectorError> {
         match self.hooks.as_ref().and_then(|hooks| hooks.path_secret()) {

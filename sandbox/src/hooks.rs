@@ -34,6 +34,21 @@ impl HookDelivery {
     }
 }
 
+/// A webhook as it is registered at a vendor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// Its number.
+    pub id: u64,
+    /// The address it calls.
+    pub url: String,
+    /// Its topics.
+    pub topics: Vec<String>,
+    /// `active`, or the vendor's word for why not.
+    pub status: String,
+    /// The secret that it is signed with.
+    pub secret: String,
+}
+
 /// A registered webhook.
 #[derive(Clone, Debug)]
 pub(crate) struct Hook {
@@ -100,6 +115,18 @@ impl Hooks {
             let (topic, detail) = (topic.to_owned(), detail.clone());
             self.pending.push(Pending { hook: hook.id, topic, resource, detail });
         }
+    }
+
+    /// All of them, by number.
+    pub fn list(&self) -> Vec<Webhook> {
+        let shown = |hook: &Hook| Webhook {
+            id: hook.id,
+            url: hook.url.clone(),
+            topics: hook.topics.clone(),
+            status: hook.status.clone(),
+            secret: hook.secret.clone(),
+        };
+        self.registered.values().map(shown).collect()
     }
 
     /// A number that no other delivery has had.

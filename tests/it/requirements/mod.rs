@@ -1,12 +1,15 @@
 //! What users of other tools suffered, one test for each: contacts that vanish, double, loop, or come back.
 //!
 //! By theme: `reading` (R1-R10), `budget` (R12, R13, R16, R17), `identity` (R28, R29, R31, R32), `mapping` (R41, R43),
-//! `state` (R50, R52, R53, R55), and the rest here. No test has the name of R15, R18-R26, R37, R38 and R54 yet.
+//! `state` (R50, R52, R53, R55), and the rest here. No test has the name of R15, R21-R23, R38 and R54 yet.
 //! Proven in other places:
 //!
 //! | row | where |
 //! |---|---|
 //! | R14 | the ledger's laws (`budget`), as far as calls go: an urgent one waits for one token |
+//! | R18-R20, R37 | `flows` |
+//! | R24, R25 | `serve` |
+//! | R26 | `subscriptions` |
 //! | R33, R35 | `acceptance` |
 //! | R40, R42 | `core/tests` |
 //!
