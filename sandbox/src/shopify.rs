@@ -2,7 +2,7 @@
 //!
 //! Operations are known by their names and variables, and only fields that a query names are answered. `points_bucket`
 //! (2000) and `points_restore` (100 a second) are the plan's, `search_lag_ms` (3000) is how far search is behind.
-//! `webhook_topics` and `webhook_secret` register webhooks from the beginning.
+//! `webhook_topics` and `webhook_secret` register webhooks from the beginning; to `denied_topics` the app may not subscribe.
 
 use std::collections::BTreeSet;
 
@@ -452,7 +452,10 @@ fn subscribe(instance: &mut Instance, now: Millis, variables: &Value, fate: &mut
     };
     let url = variables["webhookSubscription"]["uri"].as_str().unwrap_or_default();
     let same = |hook: &Hook| hook.url == url && hook.topics.iter().any(|own| own == topic);
-    let refusal = if !url.starts_with("https://") {
+    let denied = instance.setting("denied_topics").is_some_and(|denied| denied.split(',').any(|other| other == *topic));
+    let refusal = if denied {
+        Some("You cannot create a webhook subscription with the specified topic")
+    } else if !url.starts_with("https://") {
         Some("Address protocol http:// is not supported")
     } else if instance.hooks.registered.values().any(same) {
         Some("Address for this topic has already been taken")

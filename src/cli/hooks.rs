@@ -72,6 +72,9 @@ fn show(out: &Output, report: &HookReport) {
     if let Some(why) = &report.why_not {
         return out.line(format!("{name}: {why}"));
     }
+    if let Some(error) = &report.error {
+        return out.line(out.paint(Tone::Bad, &format!("{name}: {error}")));
+    }
     out.line(format!("{name}: {}", report.address));
     if !report.subscriptions.is_empty() {
         let mut rows = out.table(&["webhook", "topics", "state", "the vendor says", "lacks"]);

@@ -153,8 +153,10 @@ pub struct HookReport {
     pub subscriptions: Vec<HookEntry>,
     /// What was done.
     pub done: Vec<HookStep>,
-    /// Why nothing can be done here, and what to do instead.
+    /// Why this cannot be done by the vendor's API, and what to do instead.
     pub why_not: Option<String>,
+    /// What kept it from being done.
+    pub error: Option<String>,
     /// What the operator has to do now.
     pub notes: Vec<String>,
 }
@@ -162,13 +164,26 @@ pub struct HookReport {
 impl HookReport {
     /// Whether all is as it should be, as far as it can be told.
     pub fn is_well(&self) -> bool {
-        self.subscriptions.iter().all(|entry| entry.state.is_well())
+        self.error.is_none() && self.subscriptions.iter().all(|entry| entry.state.is_well())
+    }
+
+    fn empty(connection: &str, address: String) -> HookReport {
+        HookReport {
+            connection: connection.to_owned(),
+            address,
+            subscriptions: Vec::new(),
+            done: Vec::new(),
+            why_not: None,
+            error: None,
+            notes: Vec::new(),
+        }
     }
 }
 
 impl Engine {
     /// Does what is wished at the named connections, or at all. Calls come out of the budget; changes are made under a lease
-    /// of their own, which no sync holds up. What cannot be done is an error at a connection that was named.
+    /// of their own, which no sync holds up. What cannot be done at one connection does not keep it from the others; at the
+    /// only one, and at one that was named and lacks something, it is an error.
     pub async fn hooks(&self, names: &[String], wish: HookWish) -> Result<Vec<HookReport>, EngineError> {
         let named: BTreeSet<String> = names.iter().cloned().collect();
         let all: BTreeSet<String> = match named.is_empty() {
@@ -183,7 +198,7 @@ impl Engine {
             match self.obstacle(name, connection, wish) {
                 None => drop(active.insert(name.clone())),
                 Some(error) if named.contains(name) && wish != HookWish::Look => return Err(error),
-                Some(error) => reports.push(self.left_alone(name, &error)),
+                Some(error) => reports.push(self.left_alone(name, error)),
             }
         }
         if !active.is_empty() {
@@ -231,7 +246,13 @@ impl Engine {
         let outcome: Result<Vec<HookReport>, EngineError> = async {
             let mut reports = Vec::new();
             for name in active {
-                reports.push(self.tend(&self.wire(name, gate.clone())?, wish).await?);
+                match self.tend(&self.wire(name, gate.clone())?, wish).await {
+                    Ok(report) => reports.push(report),
+                    Err(error @ EngineError::Vendor { .. }) if active.len() > 1 && !self.is_stopped() => {
+                        reports.push(self.left_alone(name, error));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             Ok(reports)
         }
@@ -269,15 +290,14 @@ impl Engine {
         None
     }
 
-    fn left_alone(&self, name: &str, why: &EngineError) -> HookReport {
-        HookReport {
-            connection: name.to_owned(),
-            address: self.hook_base(name).unwrap_or_default(),
-            subscriptions: Vec::new(),
-            done: Vec::new(),
-            why_not: Some(why.to_string()),
-            notes: Vec::new(),
+    fn left_alone(&self, name: &str, why: EngineError) -> HookReport {
+        let mut report = HookReport::empty(name, self.hook_base(name).unwrap_or_default());
+        match why {
+            EngineError::Hooks { keys, message, .. } if keys.is_empty() => report.why_not = Some(message),
+            EngineError::Hooks { message, help, .. } => report.error = Some(format!("{message}; {help}")),
+            other => report.error = Some(other.to_string()),
         }
+        report
     }
 
     /// Where the webhooks of a connection come in.
@@ -297,43 +317,78 @@ impl Engine {
         let vendor = |error| self.vendor(wired, error);
         let facts = connection.subscribes().map_err(vendor)?;
         let wanted = connection.hook_topics(&used_streams(&self.config, name));
-        let (mut done, mut unsure) = (Vec::new(), Vec::new());
-        let mut trouble = None;
-        let mut rounds = 0;
-        let mut entries = loop {
+        let mut report = HookReport::empty(name, connection.shown_hook_address(&base));
+        let mut changes = Changes::default();
+        for round in 0.. {
             let found = connection.subscriptions(Lane::Repair, &base).await.map_err(vendor)?;
-            let entries = judge(facts.per, &wanted, &found);
-            let mut steps = steps(wish, &entries);
-            // What the vendor said yes to is never repeated; what it did without saying so shows by now.
-            steps.retain(|step| !done.contains(step));
-            done.extend(unsure.drain(..).filter(|step| !steps.contains(step)));
-            match trouble.take() {
-                _ if steps.is_empty() => break entries,
-                Some(error) if rounds == ROUNDS => return Err(vendor(error)),
-                None if rounds == ROUNDS => break entries,
-                _ => rounds += 1,
+            report.subscriptions = judge(facts.per, &wanted, &found);
+            let open = changes.open(steps(wish, &report.subscriptions));
+            match changes.trouble.take() {
+                Some(error) if round == ROUNDS && !open.is_empty() => return Err(vendor(error)),
+                _ if round == ROUNDS || open.is_empty() => break,
+                _ => changes.make(connection, &base, open, facts.update.is_some()).await.map_err(vendor)?,
             }
-            for step in steps {
-                match carry_out(connection, &base, &step, facts.update.is_some()).await {
-                    Ok(()) => {
-                        tracing::info!(connection = %name, "{}", step.in_words());
-                        done.push(step);
-                    }
-                    Err(error) if may_be_done(&step, &error) => {
-                        tracing::warn!(connection = %name, %error, "whether that happened is looked up");
-                        unsure.push(step);
-                        trouble = Some(error);
-                    }
-                    Err(error) => return Err(vendor(error)),
-                }
-            }
-        };
-        let notes = notes(connection, &wanted, &entries, &done);
-        if wish == HookWish::Remove {
-            entries.retain(|entry| entry.id.is_some());
         }
-        let address = connection.shown_hook_address(&base);
-        Ok(HookReport { connection: name.clone(), address, subscriptions: entries, done, why_not: None, notes })
+        report.notes = changes.refused.iter().map(|(_, why)| format!("`{name}`: {why}")).collect();
+        let late = steps(wish, &report.subscriptions).into_iter().filter(|step| changes.done.contains(step));
+        let late =
+            late.map(|step| format!("`{name}`: the vendor said yes and does not show it yet: {}", step.in_words()));
+        report.notes.extend(late);
+        report.notes.extend(notes(connection, &wanted, &report.subscriptions));
+        if wish == HookWish::Remove {
+            report.subscriptions.retain(|entry| entry.id.is_some());
+        }
+        report.done = changes.done;
+        Ok(report)
+    }
+}
+
+/// What became of the changes at one connection.
+#[derive(Default)]
+struct Changes {
+    done: Vec<HookStep>,
+    /// Those whose answer was lost.
+    unsure: Vec<HookStep>,
+    trouble: Option<ConnectorError>,
+    /// Those that the vendor refused, and why.
+    refused: Vec<(HookStep, String)>,
+}
+
+impl Changes {
+    /// What is left to do of what a look shows to be needed. What the vendor said yes or no to is never repeated; what it
+    /// did without saying so shows by now.
+    fn open(&mut self, needed: Vec<HookStep>) -> Vec<HookStep> {
+        self.done.extend(self.unsure.drain(..).filter(|step| !needed.contains(step)));
+        let told = |step: &HookStep| self.done.contains(step) || self.refused.iter().any(|(other, _)| other == step);
+        needed.into_iter().filter(|step| !told(step)).collect()
+    }
+
+    async fn make(
+        &mut self,
+        connection: &Connection,
+        base: &str,
+        steps: Vec<HookStep>,
+        can_change: bool,
+    ) -> Result<(), ConnectorError> {
+        for step in steps {
+            match carry_out(connection, base, &step, can_change).await {
+                Ok(()) => {
+                    tracing::info!(connection = connection.name(), "{}", step.in_words());
+                    self.done.push(step);
+                }
+                Err(error) if may_be_done(&step, &error) => {
+                    tracing::warn!(connection = connection.name(), %error, "whether that happened is looked up");
+                    self.unsure.push(step);
+                    self.trouble = Some(error);
+                }
+                Err(error) if is_refusal(&error) => {
+                    let why = format!("{}: {error}", step.topics().join(", "));
+                    self.refused.push((step, why));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -460,8 +515,16 @@ fn may_be_done(step: &HookStep, error: &ConnectorError) -> bool {
     }
 }
 
+/// Whether the vendor refuses this one change, which says nothing about the others.
+fn is_refusal(error: &ConnectorError) -> bool {
+    matches!(
+        error.kind,
+        ErrorKind::Invalid { .. } | ErrorKind::Conflict { .. } | ErrorKind::Forbidden | ErrorKind::NotFound
+    )
+}
+
 /// What is left for the operator.
-fn notes(connection: &Connection, wanted: &BTreeSet<String>, entries: &[HookEntry], done: &[HookStep]) -> Vec<String> {
+fn notes(connection: &Connection, wanted: &BTreeSet<String>, entries: &[HookEntry]) -> Vec<String> {
     let mut notes = Vec::new();
     let name = connection.name();
     if wanted.is_empty() {
@@ -476,12 +539,6 @@ fn notes(connection: &Connection, wanted: &BTreeSet<String>, entries: &[HookEntr
             "`{name}`: the vendor made a secret for this webhook, which is not set here, so that deliveries are refused: {}",
             connection.hook_secret_help()
         ));
-    }
-    let made = |entry: &&HookEntry| done.contains(&HookStep::Subscribed { topics: entry.lacks.clone() });
-    for entry in entries.iter().filter(|entry| entry.state == Standing::Missing).filter(made) {
-        let topics = entry.lacks.join(", ");
-        notes
-            .push(format!("`{name}`: the vendor took the webhook for {topics} and does not list it: look again later"));
     }
     notes
 }

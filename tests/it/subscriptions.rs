@@ -27,7 +27,11 @@ async fn site(shop: Vendor) -> Lab {
         Vendor::Shopify => "orders/create",
         _ => "order.created",
     };
-    let fakes = [("shop", "webhook_topics", foreign), ("shop", "webhook_secret", SECRET)];
+    site_with(shop, &[("shop", "webhook_topics", foreign)]).await
+}
+
+async fn site_with(shop: Vendor, unusual: &[(&str, &str, &str)]) -> Lab {
+    let fakes = [unusual, &[("shop", "webhook_secret", SECRET)]].concat();
     let mut lab = Lab::with_fakes(&[("chat", Vendor::Chatwoot), ("shop", shop)], &fakes).await;
     lab.config.flows = vec![flow(EventKind::OrderCreated, ActKind::Send, Some("order-confirmation"))];
     lab.config.serve.public_url = Some(URL.to_owned());
@@ -378,9 +382,27 @@ async fn what_cannot_be_done_says_what_to_do() {
     assert_eq!(refused(lab.hooks("shop", HookWish::Remove).await).0, "connections.shop.read_only");
     // Together they are told of, and nothing is changed.
     let reports = lab.engine(lab.network()).hooks(&[], HookWish::Keep).await.expect("it tells");
-    assert!(reports.len() == 7 && reports.iter().all(|report| report.why_not.is_some()));
+    assert_eq!(reports.iter().filter(|report| report.why_not.is_some()).count(), 6);
+    let lacking: Vec<_> = reports.iter().filter_map(|report| report.error.as_deref()).collect();
+    assert!(matches!(lacking.as_slice(), [words] if words.contains("read_only")), "{lacking:?}");
     assert!(lab.sandbox.log().is_empty());
     assert!(matches!(lab.hooks("nowhere", HookWish::Look).await, Err(EngineError::NoSuchConnection(_))));
+}
+
+/// A topic that the vendor refuses does not cost the others, and one vendor that does not answer costs no other one.
+#[tokio::test]
+async fn a_refusal_costs_nothing_else() {
+    let denied = ("shop", "denied_topics", "customers/create,refunds/create");
+    let mut lab = site_with(Vendor::Shopify, &[("shop", "webhook_topics", "app/uninstalled"), denied]).await;
+    lab.secret("chat", "api_access_token", "wrong");
+    let reports = lab.engine(lab.network()).hooks(&[], HookWish::Keep).await.expect("it registers");
+    let [chat, shop] = reports.as_slice() else { panic!("{reports:?}") };
+    assert!(chat.error.is_some() && !chat.is_well(), "{chat:?}");
+    assert_eq!((shop.done.len(), shop.notes.len(), shop.is_well()), (10, 2, false), "{shop:?}");
+    assert!(shop.notes[0].contains("customers/create") && shop.notes[0].contains("cannot create"), "{shop:?}");
+    let missing = shop.subscriptions.iter().filter(|entry| entry.state == Standing::Missing).count();
+    assert_eq!((missing, lab.topics("shop").len()), (2, 10));
+    assert!(matches!(lab.hooks("chat", HookWish::Look).await, Err(EngineError::Vendor { .. })));
 }
 
 /// Two that register at once would make everything twice: the second one is told who is at it.
