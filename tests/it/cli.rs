@@ -459,10 +459,15 @@ fn webhooks_are_registered_listed_and_removed() {
     let output = place.run(&["hooks"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("set `public_url` in [serve]"), "{}", stderr(&output));
-    place.write(&format!(
-        "{}[serve]\npublic_url = \"https://hooks.example.test\"\n",
-        place.config().replace(shop, &secret)
-    ));
+    let with_url =
+        format!("{}[serve]\npublic_url = \"https://hooks.example.test\"\n", place.config().replace(shop, &secret));
+    let kept = place.config().replace("connector = ", "hooks = \"keep\"\nread_only = true\nconnector = ");
+    place.write(&format!("{kept}[serve]\ncheck_hooks = \"often\"\n"));
+    let error = stderr(&place.run(&["check"]));
+    for words in ["cannot subscribe to webhooks", "set `public_url` in [serve]", "is read_only", "write `1h`"] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    place.write(&with_url);
 
     let (list, code) = place.json(&["hooks"]);
     assert_eq!((code, list["connections"][0]["connection"].as_str()), (3, Some("house")), "{list:#}");
