@@ -295,7 +295,19 @@ async fn of_two_for_the_same_one_stays() {
         .map(|hook| (hook.id, hook.url))
         .collect();
     assert_eq!(urls.len(), 3);
-    assert!(urls.contains(&(first, address)));
+    assert!(urls.contains(&(first, address.clone())));
+    // Now the vendor has switched the first one off.
+    lab.sandbox.add_webhook(now, "shop", &format!("{address}/"), &["order.created"]);
+    let second = lab.ours("shop").last().expect("it is there").id;
+    for _ in 0..7 {
+        lab.sandbox.place_order(lab.clock.now(), "shop", &new_order());
+        for delivery in lab.sandbox.take_hooks().iter().filter(|delivery| delivery.url == address) {
+            lab.sandbox.hook_answered(delivery, 500);
+        }
+    }
+    let report = lab.register("shop").await;
+    assert!(matches!(report.done.last(), Some(HookStep::Deleted { id, .. }) if *id == first.to_string()), "{report:?}");
+    assert!(report.is_well() && lab.ours("shop").iter().any(|hook| hook.id == second));
 }
 
 /// Chatwoot makes the secret itself: the operator is told to set it, and it is shown nowhere.
