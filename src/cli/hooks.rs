@@ -50,7 +50,12 @@ pub(super) async fn run(out: &Output, path: &Path, args: Args) -> Result<u8, Fai
     } else {
         reports.iter().for_each(|report| show(out, report));
     }
-    Ok(if reports.iter().all(HookReport::is_well) { 0 } else { 3 })
+    let mut asked = reports.iter().filter(|report| report.why_not.is_none());
+    Ok(match (reports.iter().all(HookReport::is_well), asked.all(|report| report.error.is_some())) {
+        (true, _) => 0,
+        (false, true) => 1,
+        (false, false) => 3,
+    })
 }
 
 /// What the configuration lacks is shown at its place.

@@ -260,6 +260,7 @@ impl Engine {
         ledger.close().await?;
         let verdict = match &outcome {
             Ok(reports) if reports.iter().all(HookReport::is_well) => Verdict::Ok,
+            Ok(reports) if reports.iter().all(|report| report.error.is_some()) => Verdict::Failed,
             Ok(_) => Verdict::Partial,
             Err(_) => Verdict::Failed,
         };
@@ -295,6 +296,7 @@ impl Engine {
         match why {
             EngineError::Hooks { keys, message, .. } if keys.is_empty() => report.why_not = Some(message),
             EngineError::Hooks { message, help, .. } => report.error = Some(format!("{message}; {help}")),
+            EngineError::Vendor { error, .. } => report.error = Some(error.message),
             other => report.error = Some(other.to_string()),
         }
         report

@@ -491,6 +491,11 @@ fn webhooks_are_registered_listed_and_removed() {
     let (removed, code) = place.json(&["hooks", "remove", "shop"]);
     assert_eq!((code, removed["connections"][0]["done"][0]["did"].as_str()), (0, Some("deleted")));
     assert!(place.sandbox.webhooks("shop").is_empty());
+
+    let wrong = "consumer_secret = { file = \"secret\" }";
+    place.write(&with_url.replace("consumer_secret = { env = \"SANDBOX_TOKEN\" }", wrong));
+    let (none, code) = place.json(&["hooks", "list", "house", "shop"]);
+    assert_eq!((code, none["error"]["code"].as_u64()), (1, Some(1)), "the only one that can be asked: {none:#}");
 }
 
 #[test]
