@@ -1,11 +1,11 @@
 //! One configured account of a connector.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -15,10 +15,13 @@ use super::clock::{Clock, Millis};
 use super::connector::{CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
 use super::error::ConnectorError;
 use super::gate::{Gate, Lane};
+use super::hook::facts::SubscriptionFacts;
+use super::hook::subscription::{self, Subscribe, Subscription};
 use super::hook::{Delivery, HookRefusal, Hooks, Intake, RefusalKind};
 use super::http::Http;
 use super::manifest::{BudgetFacts, Capabilities, Manifest, ManifestProblem};
 use super::redact::Redactor;
+use super::rest;
 use super::settings::{self, Settings};
 use super::transport::Transport;
 
@@ -205,6 +208,84 @@ impl Connection {
             return Err(HookRefusal::new(RefusalKind::Unsupported, message));
         };
         hooks.take(delivery, now, &self.http.redactor)
+    }
+
+    /// How its webhooks are subscribed to; what to do instead where the vendor's API does not offer it.
+    pub fn subscribes(&self) -> Result<&SubscriptionFacts, ConnectorError> {
+        subscription::facts(self.manifest())
+    }
+
+    /// The secrets of which one has to be set before a subscription is of any use; none where one is, or where the vendor
+    /// makes the secret with the subscription.
+    pub fn secret_before_subscribing(&self) -> Vec<&str> {
+        let made_there = self.subscribes().is_ok_and(|facts| facts.secret.is_some());
+        let ways =
+            self.manifest().hooks.iter().flat_map(|facts| &facts.verify).filter(|_| !made_there && !self.takes_hooks());
+        ways.flat_map(|way| &way.secrets).map(String::as_str).collect()
+    }
+
+    /// The vendor's topics about those streams.
+    pub fn hook_topics(&self, streams: &BTreeSet<String>) -> BTreeSet<String> {
+        let topics = self.manifest().hooks.iter().flat_map(|facts| &facts.topics);
+        topics.filter(|(_, facts)| streams.contains(&facts.stream)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The subscriptions whose address is `base` or below it: our own. Addresses stay here, as some end in a secret.
+    pub async fn subscriptions(&self, lane: Lane, base: &str) -> Result<Vec<Subscription>, ConnectorError> {
+        let (base, current) = (subscription::plain(base), subscription::plain(&self.hook_address(base)?));
+        let mut own = Vec::new();
+        for listed in self.connector.subscriptions(&self.cx(lane)).await? {
+            let address = subscription::plain(&listed.address);
+            if !address.strip_prefix(&base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+                continue;
+            }
+            let verifiable = self.hooks.as_ref().is_some_and(|hooks| hooks.verifies(&listed));
+            let at_address = address == current;
+            let subscription::Listed { id, topics, state, active, .. } = listed;
+            own.push(Subscription { id, topics, state, active, at_address, verifiable });
+        }
+        Ok(own)
+    }
+
+    /// Makes a subscription of `topics`, or changes the one with `id` so that it delivers them. A failure after which it
+    /// may be there is [`OutcomeUnknown`](super::error::ErrorKind::OutcomeUnknown).
+    pub async fn subscribe(
+        &self,
+        lane: Lane,
+        base: &str,
+        id: Option<&str>,
+        topics: &[String],
+    ) -> Result<(), ConnectorError> {
+        let address = self.hook_address(base)?;
+        let secret = self.hooks.as_ref().and_then(|hooks| hooks.signing_secret());
+        self.connector.subscribe(&self.cx(lane), Subscribe { id, address: &address, topics, secret }).await
+    }
+
+    /// Deletes a subscription.
+    pub async fn unsubscribe(&self, lane: Lane, id: &str) -> Result<(), ConnectorError> {
+        self.connector.unsubscribe(&self.cx(lane), id).await
+    }
+
+    /// Which secret verifies signatures, and where it comes from: for a person.
+    pub fn hook_secret_help(&self) -> String {
+        let facts = self.manifest();
+        let ways = facts.hooks.iter().flat_map(|hooks| &hooks.verify).filter(|way| way.kind.signs());
+        let told = ways.flat_map(|way| &way.secrets).filter_map(|name| Some((name, facts.settings.get(name)?)));
+        told.map(|(name, setting)| format!("set `{name}`: {}", setting.help)).collect::<Vec<_>>().join("; or ")
+    }
+
+    /// The address that vendors are given, without the secret that may stand at its end.
+    pub fn shown_hook_address(&self, base: &str) -> String {
+        let secret = self.hooks.as_ref().and_then(|hooks| hooks.path_secret());
+        format!("{base}{}", if secret.is_some() { "/…" } else { "" })
+    }
+
+    /// `base`, with the secret at its end where deliveries are verified by that.
+    fn hook_address(&self, base: &str) -> Result<String, ConnectorError> {
+        match self.hooks.as_ref().and_then(|hooks| hooks.path_secret()) {
+            Some(secret) => Ok(format!("{base}/{}", rest::segment(secret.expose_secret())?)),
+            None => Ok(base.to_owned()),
+        }
     }
 
     fn cx(&self, lane: Lane) -> Cx {

@@ -10,6 +10,7 @@ use super::act::{Act, Acted};
 use super::clock::{Clock, Millis};
 use super::error::ConnectorError;
 use super::gate::Lane;
+use super::hook::subscription::{self, Listed, Subscribe};
 use super::http::Http;
 use super::manifest::Manifest;
 use super::settings::Settings;
@@ -189,4 +190,17 @@ pub trait Connector: Send + Sync {
     /// Does something in a conversation, once: a failure after which it may have happened is
     /// [`OutcomeUnknown`](super::error::ErrorKind::OutcomeUnknown).
     async fn act(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError>;
+    /// The webhook subscriptions there are, whoever made them.
+    async fn subscriptions(&self, cx: &Cx) -> Result<Vec<Listed>, ConnectorError> {
+        subscription::list(self.manifest(), cx).await
+    }
+    /// Makes a webhook subscription, or changes one so that it delivers. A failure after which it may be there is
+    /// [`OutcomeUnknown`](super::error::ErrorKind::OutcomeUnknown).
+    async fn subscribe(&self, cx: &Cx, subscribe: Subscribe<'_>) -> Result<(), ConnectorError> {
+        subscription::subscribe(self.manifest(), cx, subscribe).await
+    }
+    /// Deletes a webhook subscription.
+    async fn unsubscribe(&self, cx: &Cx, id: &str) -> Result<(), ConnectorError> {
+        subscription::unsubscribe(self.manifest(), cx, id).await
+    }
 }

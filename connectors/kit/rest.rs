@@ -44,7 +44,6 @@ impl Rest {
 
     /// One page of the list with `extra` query parameters over those of the manifest.
     pub async fn page(
-        &self,
         cx: &Cx,
         facts: &StreamFacts,
         purpose: Purpose,
@@ -133,7 +132,7 @@ impl Connector for Rest {
         // One stream tells whether the address and the credentials are right.
         let name = self.manifest.first_stream();
         if let Some(facts) = self.manifest.stream(name) {
-            let page = self.page(cx, facts, Purpose::Check, &BTreeMap::new(), &[], None).await?;
+            let page = Rest::page(cx, facts, Purpose::Check, &BTreeMap::new(), &[], None).await?;
             report.notes.push(match (page.total, page.records.len()) {
                 (Some(total), _) => format!("stream {name}: {total} records announced"),
                 (None, 0) => format!("stream {name}: readable, and empty as far as these credentials can see"),
@@ -168,7 +167,7 @@ impl Connector for Rest {
             (None, _) => {}
         }
         let walk = Walk::resume(request.cursor)?;
-        self.page(cx, facts, Purpose::Pull, params, &values, walk.as_ref()).await
+        Rest::page(cx, facts, Purpose::Pull, params, &values, walk.as_ref()).await
     }
 
     async fn fetch(&self, cx: &Cx, stream: &str, id: &str) -> Result<RemoteRecord, ConnectorError> {
@@ -192,7 +191,7 @@ impl Connector for Rest {
         let mut walk = None;
         for _ in 0..FIND_PAGES {
             let values = [("value", key.value())];
-            let page = self.page(cx, facts, Purpose::Find, &find.params, &values, walk.as_ref()).await?;
+            let page = Rest::page(cx, facts, Purpose::Find, &find.params, &values, walk.as_ref()).await?;
             found.extend(page.records.into_iter().filter(|record| matching::holds(record, &pointer, key)));
             walk = Walk::resume(page.next.as_deref())?;
             if walk.is_none() || !found.is_empty() {
@@ -234,7 +233,7 @@ impl Connector for Rest {
 }
 
 /// The body of an act, its texts with placeholders filled.
-fn filled(cx: &Cx, value: &Value, values: &[(&str, &str)]) -> Value {
+pub(crate) fn filled(cx: &Cx, value: &Value, values: &[(&str, &str)]) -> Value {
     match value {
         Value::String(text) => Value::String(cx.settings.render(text, values)),
         Value::Array(list) => list.iter().map(|item| filled(cx, item, values)).collect(),

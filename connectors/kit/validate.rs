@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::act::ActFacts;
-use super::hook::facts::{HookFacts, SignedPart, TopicFacts, VerifyFacts, VerifyKind};
+use super::hook::facts::{
+    HookFacts, Per, SignedPart, SubscribeFacts, SubscriptionFacts, TopicFacts, VerifyFacts, VerifyKind,
+};
 use super::manifest::{
     ActionFacts, AuthFacts, AuthKind, ListFacts, Manifest, Number, PageKind, SettingFacts, SettingType, StreamFacts,
 };
@@ -11,7 +13,7 @@ use super::problems::duration_ms;
 use super::settings::{self, KIT_SETTINGS, Piece};
 
 /// Names the application gives to every connection, and placeholders with a meaning of their own.
-const RESERVED: [&str; 18] = [
+const RESERVED: [&str; 23] = [
     "connector",
     "mapping",
     "region",
@@ -20,6 +22,7 @@ const RESERVED: [&str; 18] = [
     "trust_clock",
     "read_only",
     "settle",
+    "hooks",
     "id",
     "value",
     "since",
@@ -30,6 +33,10 @@ const RESERVED: [&str; 18] = [
     "conversation",
     "text",
     "mark",
+    "url",
+    "topic",
+    "topics",
+    "secret",
 ];
 const SINCE: [&str; 3] = ["since", "since_seconds", "since_ms"];
 const ORDERS: [&str; 3] = ["newest_first", "oldest_first", "unknown"];
@@ -212,7 +219,8 @@ impl Check<'_> {
         if let Some(parent) = facts.parent.as_ref().filter(|parent| !self.manifest.streams.contains_key(*parent)) {
             self.say(&at("parent"), format!("there is no stream `{parent}`"), "describe it as a stream of its own");
         }
-        self.list(path, facts);
+        let parent: &[&str] = if facts.parent.is_some() { &["parent"] } else { &[] };
+        self.list(path, &facts.list, parent);
         for (kind, find) in &facts.find {
             let path = [path[0], path[1], "find", kind.as_str()];
             if !KEYS.contains(&kind.as_str()) {
@@ -230,10 +238,8 @@ impl Check<'_> {
         }
     }
 
-    fn list(&mut self, path: &[&str; 2], facts: &StreamFacts) {
+    fn list(&mut self, path: &[&str; 2], list: &ListFacts, parent: &[&str]) {
         let at = |key: &'static str| [path[0], path[1], "list", key];
-        let list: &ListFacts = &facts.list;
-        let parent: &[&str] = if facts.parent.is_some() { &["parent"] } else { &[] };
         self.call(&at("call"), &list.call, parent, false);
         self.params(&at("params"), &list.params, &[]);
         self.params(&at("head"), &list.head, &[]);
@@ -284,7 +290,7 @@ impl Check<'_> {
             self.pointer(&[path[0], path[1], "answer_id"], place);
         }
         let body = serde_json::Value::Object(facts.body.clone());
-        self.body(&[path[0], path[1], "body"], &body);
+        self.body(&[path[0], path[1], "body"], &body, &["conversation", "text", "mark"]);
         let whole = format!("{} {body}", facts.call);
         if !whole.contains("{conversation}") {
             self.say(path, "the call does not say which conversation", "put {conversation} into the path or the body");
@@ -294,11 +300,11 @@ impl Check<'_> {
         }
     }
 
-    fn body(&mut self, path: &[&str], value: &serde_json::Value) {
+    fn body(&mut self, path: &[&str], value: &serde_json::Value, extra: &[&str]) {
         match value {
-            serde_json::Value::String(text) => self.placeholders(path, text, &["conversation", "text", "mark"]),
-            serde_json::Value::Array(items) => items.iter().for_each(|item| self.body(path, item)),
-            serde_json::Value::Object(members) => members.values().for_each(|item| self.body(path, item)),
+            serde_json::Value::String(text) => self.placeholders(path, text, extra),
+            serde_json::Value::Array(items) => items.iter().for_each(|item| self.body(path, item, extra)),
+            serde_json::Value::Object(members) => members.values().for_each(|item| self.body(path, item, extra)),
             _ => {}
         }
     }
@@ -339,6 +345,60 @@ impl Check<'_> {
         }
         for (name, facts) in &hooks.topics {
             self.topic(name, facts);
+        }
+        match (&hooks.subscriptions, &hooks.by_hand) {
+            (Some(_), Some(_)) => {
+                self.say(&["hooks", "by_hand"], "there are [hooks.subscriptions]", "leave one of the two out");
+            }
+            (Some(facts), None) => self.subscriptions(facts),
+            (None, _) => {}
+        }
+    }
+
+    fn subscriptions(&mut self, facts: &SubscriptionFacts) {
+        let at = |key: &'static str| ["hooks", "subscriptions", key];
+        self.list(&["hooks", "subscriptions"], &facts.list, &[]);
+        let places = [
+            ("id", Some(&facts.id)),
+            ("address", Some(&facts.address)),
+            ("topics", Some(&facts.topics)),
+            ("state", facts.state.as_ref()),
+            ("secret", facts.secret.as_ref()),
+        ];
+        for (key, place) in places {
+            if let Some(place) = place {
+                self.pointer(&at(key), place);
+            }
+        }
+        if facts.state.is_some() != facts.active.is_some() {
+            self.say(&at("active"), "`state` and `active` belong together", "write both, or neither");
+        }
+        self.subscribe("create", &facts.create, facts.per, false);
+        if let Some(update) = &facts.update {
+            self.subscribe("update", update, facts.per, true);
+        }
+        self.call(&at("delete"), &facts.delete, &["id"], true);
+    }
+
+    fn subscribe(&mut self, key: &'static str, facts: &SubscribeFacts, per: Per, with_id: bool) {
+        let ids: &[&str] = if with_id { &["id"] } else { &[] };
+        self.call(&["hooks", "subscriptions", key, "call"], &facts.call, ids, with_id);
+        let path = ["hooks", "subscriptions", key, "body"];
+        let topics = match per {
+            Per::Topic => "topic",
+            Per::All => "topics",
+        };
+        let body = serde_json::Value::Object(facts.body.clone());
+        self.body(&path, &body, &["url", topics, "secret"]);
+        let text = body.to_string();
+        // A GraphQL operation stands in code, and its call has no body.
+        if with_id || facts.body.is_empty() {
+            return;
+        }
+        for name in ["url", topics] {
+            if !text.contains(&format!("{{{name}}}")) {
+                self.say(&path, format!("the body does not hold {{{name}}}"), "the vendor must be told");
+            }
         }
     }
 

@@ -49,7 +49,7 @@ impl Connector for Rt {
                 let since = time::to_iso(at).get(..19).unwrap_or_default().replace('T', " ");
                 let walk = Walk::resume(request.cursor)?;
                 let values = [("since", since.as_str())];
-                self.rest.page(cx, facts, Purpose::Pull, &facts.list.since, &values, walk.as_ref()).await?
+                Rest::page(cx, facts, Purpose::Pull, &facts.list.since, &values, walk.as_ref()).await?
             }
             PullMode::Full | PullMode::Head => self.rest.pull(cx, request).await?,
         };

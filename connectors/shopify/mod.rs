@@ -13,6 +13,7 @@ use crate::kit::connector::{
 };
 use crate::kit::error::{ConnectorError, ErrorKind};
 use crate::kit::gate::Purpose;
+use crate::kit::hook::subscription::{Listed, Subscribe};
 use crate::kit::http::{Answer, Ask};
 use crate::kit::manifest::{Manifest, StreamFacts};
 use crate::kit::matching;
@@ -36,6 +37,9 @@ const WHOLE_ORDER_COST: u32 = 14 + 2 + ALL_LINES * LINE_COST;
 const LINE_COST: u32 = 3;
 const CUSTOMER_COST: u32 = 3;
 const MUTATION_COST: u32 = 10 + CUSTOMER_COST;
+const SUBSCRIPTIONS: u32 = 100;
+/// Pages of subscriptions that are read at most; there are fewer topics than that.
+const SUBSCRIPTION_PAGES: usize = 10;
 
 macro_rules! order {
     () => {
@@ -90,6 +94,14 @@ const UPDATE: &str = concat!(
 );
 const DELETE: &str = "mutation CustomerDelete($input: CustomerDeleteInput!) { customerDelete(input: $input) { \
                       deletedCustomerId userErrors { field message } } }";
+
+const WEBHOOKS: &str = "query WebhookSubscriptions($first: Int!, $after: String) { webhookSubscriptions(first: $first, \
+                        after: $after) { nodes { legacyResourceId topic uri } pageInfo { hasNextPage endCursor } } }";
+const SUBSCRIBE: &str = "mutation WebhookSubscriptionCreate($topic: WebhookSubscriptionTopic!, $webhookSubscription: \
+                         WebhookSubscriptionInput!) { webhookSubscriptionCreate(topic: $topic, webhookSubscription: \
+                         $webhookSubscription) { webhookSubscription { legacyResourceId } userErrors { field message } } }";
+const UNSUBSCRIBE: &str = "mutation WebhookSubscriptionDelete($id: ID!) { webhookSubscriptionDelete(id: $id) { \
+                           deletedWebhookSubscriptionId userErrors { field message } } }";
 
 /// The Shopify connector.
 pub(crate) struct Shopify {
@@ -224,6 +236,19 @@ impl Shopify {
         }
     }
 
+    /// A subscription as it is listed, its topic in the word of deliveries where that is known here.
+    fn listed(&self, row: &Value) -> Result<Listed, ConnectorError> {
+        let (Some(id), Some(word)) = (row["legacyResourceId"].as_str(), row["topic"].as_str()) else {
+            return Err(ConnectorError::contract("shopify: a webhook subscription has no id or no topic"));
+        };
+        let mut known = self.rest.manifest().hooks.iter().flat_map(|facts| facts.topics.keys());
+        let topic = known.find(|topic| topic_word(topic) == word).map_or(word, String::as_str);
+        // Those for other places than an address have one that never is ours.
+        let address = row["uri"].as_str().unwrap_or_default().to_owned();
+        let (id, topics) = (id.to_owned(), vec![topic.to_owned()]);
+        Ok(Listed { id, address, topics, state: None, active: true, secret: None })
+    }
+
     async fn write(&self, cx: &Cx, push: &Push<'_>, key: &str) -> Result<Written, ConnectorError> {
         let facts = self.rest.facts("contact")?;
         let operation = |purpose, query, input: Value| Operation {
@@ -335,6 +360,57 @@ impl Connector for Shopify {
     async fn act(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError> {
         self.rest.act(cx, act).await
     }
+
+    async fn subscriptions(&self, cx: &Cx) -> Result<Vec<Listed>, ConnectorError> {
+        let mut found = Vec::new();
+        let mut after = Value::Null;
+        for _ in 0..SUBSCRIPTION_PAGES {
+            let variables = json!({ "first": SUBSCRIPTIONS, "after": after });
+            let operation = Operation::read(Purpose::Pull, WEBHOOKS, variables, 2 + SUBSCRIPTIONS);
+            let (mut data, _) = self.run(cx, &operation).await?;
+            let list = data["webhookSubscriptions"].take();
+            let rows = list["nodes"].as_array().ok_or_else(|| {
+                ConnectorError::contract("shopify: the answer holds no list of webhook subscriptions")
+            })?;
+            for row in rows {
+                found.push(self.listed(row)?);
+            }
+            if list["pageInfo"]["hasNextPage"] != true {
+                return Ok(found);
+            }
+            after = list["pageInfo"]["endCursor"].clone();
+        }
+        let message = format!("shopify shows more than {} webhook subscriptions of this app", found.len());
+        Err(ConnectorError::unsupported(message))
+    }
+
+    async fn subscribe(&self, cx: &Cx, subscribe: Subscribe<'_>) -> Result<(), ConnectorError> {
+        let topic = subscribe.topics.first().map(|topic| topic_word(topic)).unwrap_or_default();
+        let operation = Operation {
+            purpose: Purpose::Create,
+            query: SUBSCRIBE,
+            variables: json!({ "topic": topic, "webhookSubscription": { "uri": subscribe.address } }),
+            cost: MUTATION_COST,
+            idempotency_key: "",
+        };
+        self.mutate(cx, "webhookSubscriptionCreate", operation).await.map(drop)
+    }
+
+    async fn unsubscribe(&self, cx: &Cx, id: &str) -> Result<(), ConnectorError> {
+        let operation = Operation {
+            purpose: Purpose::Delete,
+            query: UNSUBSCRIBE,
+            variables: json!({ "id": gid("WebhookSubscription", id)? }),
+            cost: MUTATION_COST,
+            idempotency_key: "",
+        };
+        self.mutate(cx, "webhookSubscriptionDelete", operation).await.map(drop)
+    }
+}
+
+/// A topic as GraphQL writes it: `ORDERS_CREATE`, where deliveries say `orders/create`.
+fn topic_word(topic: &str) -> String {
+    topic.replace('/', "_").to_uppercase()
 }
 
 /// The global id of a record; webhooks have the number in it, which is the id here.

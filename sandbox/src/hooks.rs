@@ -16,6 +16,8 @@ use crate::Millis;
 pub struct HookDelivery {
     /// The instance that sends it.
     pub instance: String,
+    /// The address that it is sent to, as it was registered.
+    pub url: String,
     /// Its headers, in the letter case the vendor uses.
     pub headers: Vec<(String, String)>,
     /// Its body, byte for byte as signed.
@@ -30,6 +32,21 @@ impl HookDelivery {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
+}
+
+/// A webhook as it is registered at a vendor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// Its number.
+    pub id: u64,
+    /// The address it calls.
+    pub url: String,
+    /// Its topics.
+    pub topics: Vec<String>,
+    /// `active`, or the vendor's word for why not.
+    pub status: String,
+    /// The secret that it is signed with.
+    pub secret: String,
 }
 
 /// A registered webhook.
@@ -98,6 +115,18 @@ impl Hooks {
             let (topic, detail) = (topic.to_owned(), detail.clone());
             self.pending.push(Pending { hook: hook.id, topic, resource, detail });
         }
+    }
+
+    /// All of them, by number.
+    pub fn list(&self) -> Vec<Webhook> {
+        let shown = |hook: &Hook| Webhook {
+            id: hook.id,
+            url: hook.url.clone(),
+            topics: hook.topics.clone(),
+            status: hook.status.clone(),
+            secret: hook.secret.clone(),
+        };
+        self.registered.values().map(shown).collect()
     }
 
     /// A number that no other delivery has had.

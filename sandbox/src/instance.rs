@@ -513,8 +513,10 @@ impl Instance {
 
     /// What the receiver answered to a delivery.
     pub fn hook_answered(&mut self, delivery: &HookDelivery, status: u16) {
-        if self.spec.vendor == Vendor::Woocommerce {
-            woocommerce::answered(self, delivery, status);
+        match self.spec.vendor {
+            Vendor::Woocommerce => woocommerce::answered(self, delivery, status),
+            Vendor::Shopify => shopify::answered(self, delivery, status),
+            _ => {}
         }
     }
 

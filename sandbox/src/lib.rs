@@ -36,7 +36,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use chats::{Author, Chat, ChatMessage};
 pub use csv::{CsvError, read_people};
 pub use faults::{Faults, FaultsError};
-pub use hooks::HookDelivery;
+pub use hooks::{HookDelivery, Webhook};
 pub use instance::{InstanceSpec, Vendor};
 pub use orders::{NewOrder, Order};
 pub use people::{NewPerson, Person};
@@ -231,6 +231,26 @@ impl Sandbox {
         let mut world = self.world();
         let now = world.now;
         world.instances.values_mut().flat_map(|at| at.take_hooks(now)).collect()
+    }
+
+    /// The webhooks that are registered at an instance, by number.
+    pub fn webhooks(&self, instance: &str) -> Vec<Webhook> {
+        self.world().instances.get(instance).map(|at| at.hooks.list()).unwrap_or_default()
+    }
+
+    /// Somebody of the staff registers a webhook of their own, in the vendor's words.
+    pub fn add_webhook(&self, now: Millis, instance: &str, url: &str, topics: &[&str]) {
+        let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        self.touch(now, instance, |at| {
+            at.hooks.register(now, "by hand", url, topics, "");
+        });
+    }
+
+    /// Somebody of the staff deletes a webhook.
+    pub fn delete_webhook(&self, now: Millis, instance: &str, id: u64) {
+        self.touch(now, instance, |at| {
+            at.hooks.registered.remove(&id);
+        });
     }
 
     /// What the receiver of a delivery answered, 0 for nothing: vendors give up on a webhook that fails too often. Need not

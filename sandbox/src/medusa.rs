@@ -507,7 +507,8 @@ pub(crate) fn first_hooks(instance: &mut Instance, topics: Vec<String>, secret: 
 /// What the subscriber posts: the event as it got it, with nothing of the record but its id.
 pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -> Option<HookDelivery> {
     let serial = instance.hooks.serial();
-    let secret = instance.hooks.registered.get(&pending.hook)?.secret.clone();
+    let hook = instance.hooks.registered.get(&pending.hook)?;
+    let (secret, url) = (hook.secret.clone(), hook.url.clone());
     let name = instance.spec.name.clone();
     let id = match pending.topic.split_once('.')? {
         ("order", _) => written("order", pending.resource),
@@ -522,6 +523,7 @@ pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -
     let headers = [("content-type", "application/json"), ("accept", "*/*"), ("user-agent", "node")];
     Some(HookDelivery {
         instance: name,
+        url,
         headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         body: body.to_string().into_bytes(),
         at: now,

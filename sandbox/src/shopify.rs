@@ -2,7 +2,7 @@
 //!
 //! Operations are known by their names and variables, and only fields that a query names are answered. `points_bucket`
 //! (2000) and `points_restore` (100 a second) are the plan's, `search_lag_ms` (3000) is how far search is behind.
-//! `webhook_topics` and `webhook_secret` register webhooks from the beginning.
+//! `webhook_topics` and `webhook_secret` register webhooks from the beginning; to `denied_topics` the app may not subscribe.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::answer::{self, base64, header, to_base64, with_header};
 use crate::faults::Fate;
-use crate::hooks::{HookDelivery, Pending, sign, uuid};
+use crate::hooks::{Hook, HookDelivery, Pending, sign, uuid};
 use crate::instance::{Instance, stored};
 use crate::orders::{Row, decimal};
 use crate::people::Person;
@@ -122,6 +122,8 @@ fn run(instance: &mut Instance, now: Millis, query: &str, variables: &Value, fat
         "Customers" => (CUSTOMER, 2 + first * CUSTOMER),
         "Customer" | "CustomerBy" => (0, CUSTOMER),
         "CustomerCreate" | "CustomerUpdate" | "CustomerDelete" => (0, 10 + CUSTOMER),
+        "WebhookSubscriptions" => (1, 2 + first),
+        "WebhookSubscriptionCreate" | "WebhookSubscriptionDelete" => (0, 10),
         _ => return failed("undefinedField", &format!("this fake knows no operation `{operation}`")),
     };
     if first > 250 || variables["items"].as_i64().unwrap_or(0) > 250 {
@@ -161,10 +163,17 @@ fn run(instance: &mut Instance, now: Millis, query: &str, variables: &Value, fat
             json!({ "customerByIdentifier": id.and_then(|id| instance.person(id)).as_ref().map(customer) })
         }
         "CustomerDelete" => delete(instance, now, &variables["input"], fate),
+        "WebhookSubscriptions" => subscriptions(instance, variables),
+        "WebhookSubscriptionCreate" => match subscribe(instance, now, variables, fate) {
+            Ok(data) => data,
+            Err(message) => return failed("INVALID_VARIABLE", &message),
+        },
+        "WebhookSubscriptionDelete" => unsubscribe(instance, &variables["id"], fate),
         _ => save(instance, now, operation, &variables["input"], fate),
     };
     // The bucket gives back what was asked for and not used.
-    let rows = data.pointer(if operation == "Orders" { "/orders/nodes" } else { "/customers/nodes" });
+    let rows = ["/orders/nodes", "/customers/nodes", "/webhookSubscriptions/nodes"];
+    let rows = rows.iter().find_map(|place| data.pointer(place));
     let actual = rows.and_then(Value::as_array).map_or(asked, |rows| 2 + rows.len() as i64 * each);
     let left = left - actual * 1000;
     instance.points = Bucket { state: Some((left, now)) };
@@ -394,6 +403,101 @@ fn delete(instance: &mut Instance, now: Millis, input: &Value, fate: &mut Fate) 
     }
 }
 
+// ---- webhook subscriptions of the app ------------------------------------------------------------------------------
+
+/// Topics as GraphQL names them, and as deliveries do.
+const TOPICS: [(&str, &str); 13] = [
+    ("APP_UNINSTALLED", "app/uninstalled"),
+    ("ORDERS_CREATE", "orders/create"),
+    ("ORDERS_UPDATED", "orders/updated"),
+    ("ORDERS_EDITED", "orders/edited"),
+    ("ORDERS_PAID", "orders/paid"),
+    ("ORDERS_CANCELLED", "orders/cancelled"),
+    ("ORDERS_FULFILLED", "orders/fulfilled"),
+    ("ORDERS_PARTIALLY_FULFILLED", "orders/partially_fulfilled"),
+    ("ORDERS_DELETE", "orders/delete"),
+    ("REFUNDS_CREATE", "refunds/create"),
+    ("CUSTOMERS_CREATE", "customers/create"),
+    ("CUSTOMERS_UPDATE", "customers/update"),
+    ("CUSTOMERS_DELETE", "customers/delete"),
+];
+/// The first try and the eight retries; then the subscription is removed.
+const DELIVERY_TRIES: u64 = 9;
+
+fn subscription(hook: &Hook) -> Value {
+    let topic = TOPICS.iter().find(|(_, topic)| hook.topics.iter().any(|own| own == topic)).map(|(word, _)| *word);
+    json!({
+        "id": gid("WebhookSubscription", hook.id), "legacyResourceId": hook.id.to_string(), "topic": topic,
+        "uri": hook.url, "format": "JSON", "includeFields": [], "createdAt": time::iso(hook.created_at),
+        "updatedAt": time::iso(hook.updated_at),
+    })
+}
+
+fn subscriptions(instance: &Instance, variables: &Value) -> Value {
+    let after = variables["after"].as_str().and_then(base64).and_then(|id| id.parse::<u64>().ok()).unwrap_or(0);
+    let size = variables["first"].as_u64().unwrap_or(0) as usize;
+    let rows: Vec<&Hook> = instance.hooks.registered.values().filter(|hook| hook.id > after).collect();
+    let end = rows.iter().take(size).next_back().map(|hook| to_base64(hook.id.to_string().as_bytes()));
+    let nodes: Vec<Value> = rows.iter().take(size).map(|hook| subscription(hook)).collect();
+    let page = json!({ "nodes": nodes, "pageInfo": { "hasNextPage": rows.len() > size, "endCursor": end } });
+    json!({ "webhookSubscriptions": page })
+}
+
+/// An app has one subscription for each address and topic. A topic that does not exist is no topic of the schema.
+fn subscribe(instance: &mut Instance, now: Millis, variables: &Value, fate: &mut Fate) -> Result<Value, String> {
+    let word = variables["topic"].as_str().unwrap_or_default();
+    let Some((_, topic)) = TOPICS.iter().find(|(known, _)| *known == word) else {
+        fate.no_effect = true;
+        return Err("Variable $topic of type WebhookSubscriptionTopic! was provided invalid value".to_owned());
+    };
+    let url = variables["webhookSubscription"]["uri"].as_str().unwrap_or_default();
+    let same = |hook: &Hook| hook.url == url && hook.topics.iter().any(|own| own == topic);
+    let denied = instance.setting("denied_topics").is_some_and(|denied| denied.split(',').any(|other| other == *topic));
+    let refusal = if denied {
+        Some("You cannot create a webhook subscription with the specified topic")
+    } else if !url.starts_with("https://") {
+        Some("Address protocol http:// is not supported")
+    } else if instance.hooks.registered.values().any(same) {
+        Some("Address for this topic has already been taken")
+    } else {
+        None
+    };
+    if let Some(message) = refusal {
+        fate.no_effect = true;
+        let errors = json!([{ "field": ["webhookSubscription", "uri"], "message": message }]);
+        return Ok(json!({ "webhookSubscriptionCreate": { "webhookSubscription": null, "userErrors": errors } }));
+    }
+    // Deliveries are signed with the app's own secret.
+    let secret = instance.setting("webhook_secret").unwrap_or_default().to_owned();
+    let id = instance.hooks.register(now, topic, url, vec![(*topic).to_owned()], &secret);
+    let made = subscription(&instance.hooks.registered[&id]);
+    Ok(json!({ "webhookSubscriptionCreate": { "webhookSubscription": made, "userErrors": [] } }))
+}
+
+fn unsubscribe(instance: &mut Instance, id: &Value, fate: &mut Fate) -> Value {
+    let removed = number("WebhookSubscription", id).and_then(|id| instance.hooks.registered.remove(&id));
+    let (deleted, errors) = match removed {
+        Some(hook) => (json!(gid("WebhookSubscription", hook.id)), json!([])),
+        None => {
+            fate.no_effect = true;
+            (Value::Null, json!([{ "field": ["id"], "message": "Webhook subscription does not exist" }]))
+        }
+    };
+    json!({ "webhookSubscriptionDelete": { "deletedWebhookSubscriptionId": deleted, "userErrors": errors } })
+}
+
+/// A subscription whose deliveries fail again and again is removed without a word.
+pub(crate) fn answered(instance: &mut Instance, delivery: &HookDelivery, status: u16) {
+    let topic = delivery.header("x-shopify-topic").unwrap_or_default();
+    let told = |hook: &&mut Hook| hook.url == delivery.url && hook.topics.iter().any(|own| own == topic);
+    let Some(hook) = instance.hooks.registered.values_mut().find(told) else { return };
+    hook.failures = if (200..300).contains(&status) { 0 } else { hook.failures + 1 };
+    if hook.failures >= DELIVERY_TRIES {
+        let id = hook.id;
+        instance.hooks.registered.remove(&id);
+    }
+}
+
 // ---- what happens, and who is told ---------------------------------------------------------------------------------
 
 /// A customer has placed an order.
@@ -509,7 +613,8 @@ pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -
         ("X-Shopify-Triggered-At", time::iso_millis(now)),
     ];
     let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Some(HookDelivery { instance: name.clone(), headers, body, path_secret: None, at: now })
+    let url = hook.url.clone();
+    Some(HookDelivery { instance: name.clone(), url, headers, body, path_secret: None, at: now })
 }
 
 #[cfg(test)]
@@ -670,5 +775,57 @@ mod tests {
         let told = fake.sandbox.take_hooks();
         let body: Value = serde_json::from_slice(&told[0].body).unwrap();
         assert_eq!(body["cancelled_at"], "2026-09-21T09:16:20-05:00");
+    }
+
+    #[test]
+    fn a_subscription_is_made_once_and_removed_after_nine_failures() {
+        let fake = fake(&[("webhook_secret", "s3cret"), ("webhook_topics", "app/uninstalled")]);
+        let fields = "webhookSubscription legacyResourceId topic uri userErrors field message";
+        let subscribe = |topic: &str, uri: &str| {
+            let query = format!("mutation WebhookSubscriptionCreate webhookSubscriptionCreate {fields}");
+            ask(&fake, 1000, &query, json!({ "topic": topic, "webhookSubscription": { "uri": uri } })).body
+        };
+        let listed = || {
+            let query = format!("query WebhookSubscriptions webhookSubscriptions nodes {fields} pageInfo hasNextPage");
+            ask(&fake, 2000, &query, json!({ "first": 50 })).body["data"]["webhookSubscriptions"]["nodes"].clone()
+        };
+        let made = subscribe("ORDERS_CREATE", "https://here.example.test/hooks/shop");
+        let made = &made["data"]["webhookSubscriptionCreate"];
+        assert_eq!(
+            (made["userErrors"].clone(), &made["webhookSubscription"]["legacyResourceId"]),
+            (json!([]), &json!("2"))
+        );
+        for (topic, uri, words) in [
+            ("ORDERS_CREATE", "https://here.example.test/hooks/shop", "already been taken"),
+            ("ORDERS_CREATE", "http://here.example.test/", "not supported"),
+        ] {
+            let refused = subscribe(topic, uri)["data"]["webhookSubscriptionCreate"]["userErrors"][0].clone();
+            assert!(refused["message"].as_str().unwrap().contains(words), "{refused}");
+        }
+        assert_eq!(
+            subscribe("orders/create", "https://here.example.test/")["errors"].as_array().map(Vec::len),
+            Some(1)
+        );
+        assert_eq!(
+            (listed()[0]["topic"].as_str(), listed()[1]["topic"].as_str()),
+            (Some("APP_UNINSTALLED"), Some("ORDERS_CREATE"))
+        );
+        for failure in 0..9 {
+            assert_eq!(listed().as_array().map(Vec::len), Some(2), "failure {failure}");
+            fake.sandbox.place_order(3000, "it", &new("pending"));
+            let told = fake.sandbox.take_hooks();
+            assert_eq!((told.len(), told[0].url.as_str()), (1, "https://here.example.test/hooks/shop"));
+            let signature = to_base64(&sign("s3cret", &told[0].body));
+            assert_eq!(told[0].header("x-shopify-hmac-sha256"), Some(signature.as_str()));
+            fake.sandbox.hook_answered(&told[0], 503);
+        }
+        assert_eq!(listed().as_array().map(Vec::len), Some(1));
+        let delete = |id: &str| {
+            let query = "mutation WebhookSubscriptionDelete webhookSubscriptionDelete deletedWebhookSubscriptionId userErrors message";
+            ask(&fake, 4000, query, json!({ "id": id })).body["data"]["webhookSubscriptionDelete"].clone()
+        };
+        assert_eq!(delete("gid://shopify/WebhookSubscription/1")["userErrors"], json!([]));
+        assert!(delete("gid://shopify/WebhookSubscription/1")["deletedWebhookSubscriptionId"].is_null());
+        assert_eq!(listed(), json!([]));
     }
 }

@@ -421,11 +421,11 @@ pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -
         ("Accept".to_owned(), "*/*".to_owned()),
     ];
     let mut put = |name: &str, value: &str| headers.push((name.to_owned(), value.to_owned()));
-    let instance_name = instance.spec.name.clone();
+    let (instance_name, url) = (instance.spec.name.clone(), hook.url.clone());
     if pending.topic == PING {
         put("Content-Type", "application/x-www-form-urlencoded");
         let body = format!("webhook_id={}", hook.id).into_bytes();
-        return Some(HookDelivery { instance: instance_name, headers, body, at: now, path_secret: None });
+        return Some(HookDelivery { instance: instance_name, url, headers, body, at: now, path_secret: None });
     }
     if hook.status != "active" {
         return None;
@@ -449,7 +449,7 @@ pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -
     put("X-WC-Webhook-Signature", &answer::to_base64(&hooks::sign(&hook.secret, &body)));
     put("X-WC-Webhook-ID", &hook.id.to_string());
     put("X-WC-Webhook-Delivery-ID", &hooks::hex(&delivery));
-    Some(HookDelivery { instance: instance_name, headers, body, at: now, path_secret: None })
+    Some(HookDelivery { instance: instance_name, url, headers, body, at: now, path_secret: None })
 }
 
 /// A delivery that fails is never repeated; the seventh in a row disables its webhook.
@@ -516,9 +516,13 @@ fn webhooks(
                 return invalid("per_page");
             }
             let page = query.number("page").unwrap_or(1).max(1);
-            let hooks = instance.hooks.registered.values().rev();
+            let mut hooks: Vec<&Hook> = instance.hooks.registered.values().collect();
+            if query.get("order") != Some("asc") {
+                hooks.reverse();
+            }
             let from = (page - 1).saturating_mul(size).min(usize::MAX as u64) as usize;
-            let rows: Vec<Value> = hooks.skip(from).take(size as usize).map(|hook| webhook(hook, &base)).collect();
+            let shown = hooks.into_iter().skip(from).take(size as usize);
+            let rows: Vec<Value> = shown.map(|hook| webhook(hook, &base)).collect();
             let total = instance.hooks.registered.len() as u64;
             paged(&rows, total, size, page, &format!("{base}wp-json/wc/v3/webhooks?per_page={size}"))
         }

@@ -167,7 +167,8 @@ pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -
         ("X-Zendesk-Webhook-Signature", signature),
     ];
     let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Some(HookDelivery { instance: name.clone(), headers, body, at: now, path_secret: None })
+    let url = hook.url.clone();
+    Some(HookDelivery { instance: name.clone(), url, headers, body, at: now, path_secret: None })
 }
 
 // ---- the API -------------------------------------------------------------------------------------------------------

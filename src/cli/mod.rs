@@ -9,6 +9,7 @@ mod conflicts;
 mod connectors;
 mod demo;
 mod explain;
+mod hooks;
 mod inbox;
 mod init;
 mod messages;
@@ -83,6 +84,8 @@ enum Command {
     Outbox(outbox::Args),
     /// Webhooks that came in.
     Inbox(inbox::Args),
+    /// Our webhooks at the vendors: list, register, remove.
+    Hooks(hooks::Args),
     /// Earlier runs.
     Runs(runs::Args),
     /// Plan to take a run back.
@@ -163,6 +166,7 @@ async fn run(out: &Output, cli: Cli) -> Result<u8, Failure> {
         Command::Messages(args) => messages::run(out, &config, &args),
         Command::Outbox(args) => outbox::run(out, &config, args).await,
         Command::Inbox(args) => inbox::run(out, &config, args).await,
+        Command::Hooks(args) => hooks::run(out, &config, args).await,
         Command::Runs(args) => runs::run(out, &config, &args).await,
         Command::Revert(args) => revert::run(out, &config, &args).await,
         Command::Sandbox(args) => sandbox::run(out, args).await,

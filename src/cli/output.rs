@@ -351,6 +351,7 @@ impl From<EngineError> for Failure {
             EngineError::NoSuch { what: "run", .. } => (2, "`counterpart runs list` shows them"),
             EngineError::NoSuch { .. } => (2, "`counterpart conflicts list --all` shows them"),
             EngineError::Decision(_) => (2, "`counterpart conflicts show ENTRY` shows what it is about"),
+            EngineError::Hooks { help, .. } => return Failure::usage(message, help),
             EngineError::Write(_) => (1, "check the space and the rights in that folder"),
         };
         Failure::new(code, message, help)

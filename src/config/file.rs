@@ -71,6 +71,9 @@ pub struct ServeFile {
     pub poll: String,
     /// How vendors reach it: `https://hooks.example.com`. Some sign the address that they call.
     pub public_url: Option<String>,
+    /// How often the webhooks of connections with `hooks = "keep"` are looked after: `30m`, `1h`, `1d`.
+    #[serde(default = "default_check_hooks")]
+    pub check_hooks: String,
 }
 
 fn default_listen() -> String {
@@ -81,9 +84,18 @@ fn default_poll() -> String {
     "1m".to_owned()
 }
 
+fn default_check_hooks() -> String {
+    "1h".to_owned()
+}
+
 impl Default for ServeFile {
     fn default() -> ServeFile {
-        ServeFile { listen: default_listen(), poll: default_poll(), public_url: None }
+        ServeFile {
+            listen: default_listen(),
+            poll: default_poll(),
+            public_url: None,
+            check_hooks: default_check_hooks(),
+        }
     }
 }
 
@@ -111,6 +123,10 @@ pub struct ConnectionFile {
     /// when it is not there.
     #[serde(default = "default_settle")]
     pub settle: String,
+    /// `leave` (the default) leaves the webhooks at the vendor alone; `keep` lets `serve` subscribe to what is needed and
+    /// restore what the vendor dropped.
+    #[serde(default)]
+    pub hooks: HooksFile,
     /// The connector's own settings.
     #[serde(flatten)]
     pub settings: Map<String, Value>,
@@ -122,6 +138,17 @@ fn default_true() -> bool {
 
 fn default_settle() -> String {
     "2m".to_owned()
+}
+
+/// What `serve` does about the webhooks at a vendor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HooksFile {
+    /// Nothing.
+    #[default]
+    Leave,
+    /// It keeps them as they are needed.
+    Keep,
 }
 
 /// See [`super::WriteCheck`].

@@ -17,7 +17,7 @@ use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::file::{
-    ConnectionFile, File, FlowFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, SyncFile, WriteCheckFile,
+    ConnectionFile, File, FlowFile, HooksFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, SyncFile, WriteCheckFile,
 };
 use super::secret::Reference;
 use super::{Config, ConnectionConfig, FlowConfig, Link, OnDelete, ServeConfig, StoreConfig, SyncConfig, WriteCheck};
@@ -200,7 +200,33 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
     }
     let store = StoreConfig { url };
     let serve = serve_config(file.serve, problems);
+    for (name, connection) in connections.iter().filter(|(_, connection)| connection.keep_hooks) {
+        kept_hooks(name, connection, manifests.get(name), &serve, problems);
+    }
     Some(Config { store, tenant: file.tenant, serve, connections, syncs, flows, connectors_dir, mappings_dir })
+}
+
+/// Whether `serve` can keep the webhooks of this connection.
+fn kept_hooks(
+    name: &str,
+    connection: &ConnectionConfig,
+    manifest: Option<&Manifest>,
+    serve: &ServeConfig,
+    problems: &mut Problems<'_>,
+) {
+    let at = ["connections", name, "hooks"];
+    let leave = "leave `hooks` out";
+    if manifest.is_some_and(|facts| facts.hooks.as_ref().is_none_or(|hooks| hooks.subscriptions.is_none())) {
+        let message = format!("connector `{}` cannot subscribe to webhooks", connection.connector);
+        problems.at(&at, message, format!("{leave}; `counterpart hooks list {name}` says what to do instead"));
+    }
+    if serve.public_url.is_none() {
+        let message = format!("there is no address for the webhooks of connection `{name}`");
+        problems.at(&at, message, "set `public_url` in [serve] to how vendors reach this machine");
+    }
+    if connection.read_only {
+        problems.at(&at, format!("connection `{name}` is read_only, and keeping webhooks writes there"), leave);
+    }
 }
 
 fn serve_config(file: ServeFile, problems: &mut Problems<'_>) -> ServeConfig {
@@ -208,6 +234,10 @@ fn serve_config(file: ServeFile, problems: &mut Problems<'_>) -> ServeConfig {
     match file.poll.parse::<counterpart_core::gate::Period>() {
         Ok(period) => config.poll_ms = period.ms(),
         Err(error) => problems.at(&["serve", "poll"], error.to_string(), "write `1m`"),
+    }
+    match file.check_hooks.parse::<counterpart_core::gate::Period>() {
+        Ok(period) => config.check_hooks_ms = period.ms(),
+        Err(error) => problems.at(&["serve", "check_hooks"], error.to_string(), "write `1h`"),
     }
     let port = config.listen.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
     if port.is_none_or(|port| port.parse::<u16>().is_err()) {
@@ -292,6 +322,7 @@ fn connection_config(
         trust_clock: file.trust_clock,
         read_only: file.read_only,
         settle_ms: settle.map_or(0, |period| period.ms()),
+        keep_hooks: file.hooks == HooksFile::Keep,
     }
 }
 

@@ -40,11 +40,18 @@ pub struct ServeConfig {
     pub poll_ms: i64,
     /// How vendors reach it, without a slash at the end.
     pub public_url: Option<String>,
+    /// How often the webhooks at the vendors are looked after.
+    pub check_hooks_ms: i64,
 }
 
 impl Default for ServeConfig {
     fn default() -> ServeConfig {
-        ServeConfig { listen: "127.0.0.1:8787".to_owned(), poll_ms: 60_000, public_url: None }
+        ServeConfig {
+            listen: "127.0.0.1:8787".to_owned(),
+            poll_ms: 60_000,
+            public_url: None,
+            check_hooks_ms: 3_600_000,
+        }
     }
 }
 
@@ -91,6 +98,8 @@ pub struct ConnectionConfig {
     pub read_only: bool,
     /// How long a message may take to show up there.
     pub settle_ms: i64,
+    /// Whether `serve` keeps the webhooks there as they are needed.
+    pub keep_hooks: bool,
 }
 
 /// One set of connections kept in agreement.

@@ -22,6 +22,7 @@ mod revert;
 mod run;
 mod session;
 mod silence;
+mod subscribe;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,7 @@ pub use report::{
     Verdict,
 };
 pub use silence::{Silence, silent_streams};
+pub use subscribe::{HookEntry, HookReport, HookStep, HookWish, Standing};
 pub use worker::{Pass, Worker, message_worker};
 
 use crate::config::Config;
@@ -156,6 +158,16 @@ pub enum EngineError {
     /// A decision that does not fit the question.
     #[error("{0}")]
     Decision(String),
+    /// Webhooks cannot be subscribed to as things are configured.
+    #[error("{message}")]
+    Hooks {
+        /// The keys of the configuration that it is about; none when no key would change it.
+        keys: Vec<String>,
+        /// What is wrong.
+        message: String,
+        /// The way out.
+        help: String,
+    },
     /// The plan could not be written to its file.
     #[error("the plan could not be written: {0}")]
     Write(#[from] std::io::Error),
@@ -195,6 +207,13 @@ fn flow_streams(config: &Config) -> BTreeSet<(String, String)> {
         streams.insert((flow.to.clone(), "message".to_owned()));
     }
     streams
+}
+
+/// The streams of a connection that the syncs and flows live on.
+fn used_streams(config: &Config, connection: &str) -> BTreeSet<String> {
+    let flows = flow_streams(config).into_iter().filter(|(name, _)| name == connection).map(|(_, stream)| stream);
+    let syncs = config.syncs.iter().filter(|sync| sync.between.iter().any(|name| name == connection));
+    flows.chain(syncs.map(|sync| sync.kind.clone())).collect()
 }
 
 impl Engine {

@@ -26,7 +26,7 @@ pub struct Worker<'e> {
     pub(super) wired: BTreeMap<String, Arc<Wired>>,
     /// Streams that are read as a whole, by connection and stream.
     pub(super) sources: Vec<Source>,
-    ledger: Arc<Ledger>,
+    pub(super) ledger: Arc<Ledger>,
     holder: String,
     run: i64,
 }
@@ -95,6 +95,8 @@ impl Engine {
         // Webhooks come to connections without flows too.
         let receivers = self.receivers()?.into_iter().filter(|(_, connection)| connection.takes_hooks());
         names.extend(receivers.map(|(name, _)| name));
+        let kept = self.config.connections.iter().filter(|(_, connection)| connection.keep_hooks);
+        names.extend(kept.map(|(name, _)| name.clone()));
         // The lease is ours: whoever began those is dead.
         self.store.fail_orphaned_kind(WORK, now).await?;
         let run = self.store.start_run("messages", &[], "", now).await?;

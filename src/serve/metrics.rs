@@ -34,6 +34,14 @@ pub(super) async fn text(desk: &Desk) -> Result<String, StoreError> {
     for ((connection, outcome), n) in desk.tally.all() {
         page.line(&[("connection", &connection), ("outcome", outcome)], n);
     }
+    page.name(
+        "counterpart_hook_subscriptions_total",
+        "counter",
+        "Webhooks kept at vendors, by what was done about them",
+    );
+    for ((connection, outcome), n) in desk.kept.all() {
+        page.line(&[("connection", &connection), ("outcome", outcome)], n);
+    }
     page.name("counterpart_inbox_waiting", "gauge", "Webhooks that wait for their commit");
     page.line(&[], desk.inbox.waiting());
     page.name("counterpart_hooks", "gauge", "Stored webhooks by state");

@@ -54,6 +54,8 @@ struct Desk {
     /// A delivery was stored, or a reading brought something.
     woken: Arc<Notify>,
     tally: Tally,
+    /// What was done about webhooks at the vendors.
+    kept: Tally,
     passes: AtomicU64,
     /// Whether this process is the one that works.
     working: AtomicBool,
@@ -107,6 +109,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener) -> Result<(), Ser
         memory: Arc::new(Semaphore::new(MEMORY)),
         woken,
         tally: Tally::default(),
+        kept: Tally::default(),
         passes: AtomicU64::new(0),
         working: AtomicBool::new(false),
         silent: Mutex::default(),

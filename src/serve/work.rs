@@ -7,7 +7,7 @@ use counterpart_connectors::Millis;
 use tokio_util::sync::CancellationToken;
 
 use super::Desk;
-use crate::engine::{EngineError, Pass, Worker, silent_streams};
+use crate::engine::{EngineError, HookReport, Pass, Worker, silent_streams};
 
 /// How often a process that is not the worker tries to become it.
 const RETRY_MS: Millis = 3_000;
@@ -57,6 +57,7 @@ async fn work(desk: &Desk, worker: &Worker<'_>) {
         passes(desk, worker, &until),
         readings(desk, worker, &until),
         histories(desk, worker, &until),
+        subscriptions(desk, worker, &until),
         lease(desk, worker, &until)
     );
 }
@@ -120,6 +121,43 @@ async fn histories(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) 
             biased;
             () = until.cancelled() => {}
             () = desk.engine.clock().sleep_until(next) => {}
+        }
+    }
+}
+
+/// Looks at the start and every so often whether vendors still have the webhooks that are to be kept.
+async fn subscriptions(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) {
+    let config = desk.engine.config();
+    if !config.connections.values().any(|connection| connection.keep_hooks) {
+        return;
+    }
+    while !until.is_cancelled() {
+        match worker.keep_hooks().await {
+            Ok(kept) => kept.iter().for_each(|(name, outcome)| tell_kept(desk, name, outcome)),
+            Err(error) => tracing::error!(%error, "webhooks could not be looked after; it is tried again later"),
+        }
+        let next = desk.now() + config.serve.check_hooks_ms;
+        tokio::select! {
+            biased;
+            () = until.cancelled() => {}
+            () = desk.engine.clock().sleep_until(next) => {}
+        }
+    }
+}
+
+/// What was done is in the log already; this counts it, and tells what is left to a person.
+fn tell_kept(desk: &Desk, name: &str, outcome: &Result<HookReport, EngineError>) {
+    match outcome {
+        Ok(report) => {
+            report.done.iter().for_each(|step| desk.kept.count(name, step.word()));
+            if !report.is_well() {
+                desk.kept.count(name, "not_well");
+            }
+            report.notes.iter().for_each(|note| tracing::warn!("{note}"));
+        }
+        Err(error) => {
+            desk.kept.count(name, "failed");
+            tracing::error!(%error, connection = %name, "its webhooks could not be looked after; it is tried again later");
         }
     }
 }

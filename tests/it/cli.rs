@@ -405,6 +405,9 @@ fn with_json_every_command_prints_one_document() {
         (vec!["outbox"], 0),
         (vec!["outbox", "show", "99"], 2),
         (vec!["inbox"], 0),
+        (vec!["hooks"], 2),
+        (vec!["hooks", "list", "house"], 0),
+        (vec!["hooks", "register", "house"], 2),
         (vec!["runs"], 0),
         (vec!["runs", "show", "1"], 0),
         (vec!["revert", "1"], 0),
@@ -440,6 +443,59 @@ fn with_json_every_command_prints_one_document() {
             assert!(stderr(&output).contains("error:"), "{arguments:?}: {}", stderr(&output));
         }
     }
+}
+
+/// Webhooks at the vendor from nothing to registered, noticed when they are gone, and removed.
+#[test]
+fn webhooks_are_registered_listed_and_removed() {
+    const SECRET: &str = "a-secret-of-webhooks";
+    let place = Place::new(3);
+    let error = stderr(&place.run(&["hooks", "register", "shop"]));
+    assert!(error.contains("`webhook_secret`") && error.contains("counterpart.toml:"), "{error}");
+    std::fs::write(place.folder.path().join("secret"), SECRET).expect("the secret is written");
+    let shop = "connector = \"woocommerce\"\n";
+    let secret = format!("{shop}webhook_secret = {{ file = \"secret\" }}\n");
+    place.write(&place.config().replace(shop, &secret));
+    let output = place.run(&["hooks"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("set `public_url` in [serve]"), "{}", stderr(&output));
+    let with_url =
+        format!("{}[serve]\npublic_url = \"https://hooks.example.test\"\n", place.config().replace(shop, &secret));
+    let kept = place.config().replace("connector = ", "hooks = \"keep\"\nread_only = true\nconnector = ");
+    place.write(&format!("{kept}[serve]\ncheck_hooks = \"often\"\n"));
+    let error = stderr(&place.run(&["check"]));
+    for words in ["cannot subscribe to webhooks", "set `public_url` in [serve]", "is read_only", "write `1h`"] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    place.write(&with_url);
+
+    let (list, code) = place.json(&["hooks"]);
+    assert_eq!((code, list["connections"][0]["connection"].as_str()), (3, Some("house")), "{list:#}");
+    assert!(list["connections"][0]["why_not"].as_str().is_some_and(|why| why.contains("takes no webhooks")));
+    assert_eq!(list["connections"][1]["subscriptions"][0]["state"], "missing");
+    let (registered, code) = place.json(&["hooks", "register"]);
+    assert_eq!((code, registered["connections"][1]["done"].as_array().map(Vec::len)), (0, Some(3)), "{registered:#}");
+    let (again, code) = place.json(&["hooks", "register"]);
+    assert_eq!((code, &again["connections"][1]["done"]), (0, &serde_json::json!([])));
+    assert_eq!(place.sandbox.webhooks("shop").len(), 3);
+    assert!(place.sandbox.webhooks("shop").iter().all(|hook| hook.secret == SECRET));
+
+    place.sandbox.delete_webhook(SystemClock.now(), "shop", 2);
+    let output = place.run_loud(&["-vv", "hooks", "list", "shop"]);
+    let text = format!("{}{}", stdout(&output), stderr(&output));
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("missing") && text.contains("active") && !text.contains(SECRET), "{text}");
+    assert_eq!(place.run(&["hooks", "register", "shop"]).status.code(), Some(0));
+    assert_eq!(place.sandbox.webhooks("shop").len(), 3);
+    assert_eq!(place.run(&["hooks", "remove"]).status.code(), Some(2), "of which connection?");
+    let (removed, code) = place.json(&["hooks", "remove", "shop"]);
+    assert_eq!((code, removed["connections"][0]["done"][0]["did"].as_str()), (0, Some("deleted")));
+    assert!(place.sandbox.webhooks("shop").is_empty());
+
+    let wrong = "consumer_secret = { file = \"secret\" }";
+    place.write(&with_url.replace("consumer_secret = { env = \"SANDBOX_TOKEN\" }", wrong));
+    let (none, code) = place.json(&["hooks", "list", "house", "shop"]);
+    assert_eq!((code, none["error"]["code"].as_u64()), (1, Some(1)), "the only one that can be asked: {none:#}");
 }
 
 #[test]

@@ -27,4 +27,5 @@ mod store_concurrency;
 mod store_databases;
 mod store_errors;
 mod storefront;
+mod subscriptions;
 mod worlds;

@@ -393,6 +393,29 @@ async fn a_second_process_waits_for_the_work() {
     second.stop().await;
 }
 
+/// Given webhooks that are to be kept, then `serve` makes them, and makes anew what the vendor drops.
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_are_kept() {
+    let mut site = Site::new().await;
+    site.config.serve.public_url = Some("https://hooks.example.test".to_owned());
+    site.config.serve.check_hooks_ms = 50;
+    site.config.connections.get_mut("shop").expect("the shop").keep_hooks = true;
+    let sandbox = site.lab.sandbox.clone();
+    let ours = || {
+        let all = sandbox.webhooks("shop").into_iter();
+        all.filter(|hook| hook.url == "https://hooks.example.test/hooks/shop").collect::<Vec<_>>()
+    };
+    let serving = site.serve().await;
+    until("the webhooks", async || (ours().len() == 3).then_some(())).await;
+    let subscribed = "counterpart_hook_subscriptions_total{connection=\"shop\",outcome=\"subscribed\"}";
+    until("the count", async || serving.metric(subscribed).await.filter(|n| *n == 3)).await;
+    sandbox.delete_webhook(SystemClock.now(), "shop", ours()[1].id);
+    until("what was dropped", async || serving.metric(subscribed).await.filter(|n| *n == 4)).await;
+    assert_eq!(ours().len(), 3);
+    serving.stop().await;
+    assert_eq!(sandbox.webhooks("shop").len(), 5, "two are somebody else's");
+}
+
 /// Given a stop, then the lease is given back, the run has ended, and nobody listens.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_is_clean() {

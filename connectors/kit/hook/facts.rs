@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::kit::manifest::ListFacts;
+
 /// How webhooks are verified, and where a delivery says what changed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +31,10 @@ pub struct HookFacts {
     pub ping: Option<String>,
     /// What each topic is about.
     pub topics: BTreeMap<String, TopicFacts>,
+    /// How webhooks are subscribed to by the vendor's API.
+    pub subscriptions: Option<SubscriptionFacts>,
+    /// What the operator does instead where that cannot be done: a sentence.
+    pub by_hand: Option<String>,
 }
 
 /// One way to tell that a delivery comes from the vendor.
@@ -127,6 +133,56 @@ pub struct TopicFacts {
     /// The record is gone, as the vendor says.
     #[serde(default)]
     pub deleted: bool,
+}
+
+/// Subscribing by the vendor's API.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubscriptionFacts {
+    /// How many topics one subscription has.
+    pub per: Per,
+    /// The subscriptions there are, whoever made them.
+    pub list: ListFacts,
+    /// The id inside a subscription as it is listed.
+    pub id: String,
+    /// Pointer to the address it calls.
+    pub address: String,
+    /// Pointer to its topic, or to the list of its topics.
+    pub topics: String,
+    /// Pointer to its state, where it can be switched off.
+    pub state: Option<String>,
+    /// The state in which it delivers.
+    pub active: Option<String>,
+    /// Pointer to the secret that the vendor made for it; without it the secret is chosen here, or belongs to the account.
+    pub secret: Option<String>,
+    /// Making one.
+    pub create: SubscribeFacts,
+    /// Switching it on again and setting its topics; without it, it is deleted and made anew.
+    pub update: Option<SubscribeFacts>,
+    /// Deleting one: `DELETE /webhooks/{id}`.
+    pub delete: String,
+}
+
+/// How many topics one subscription has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    /// One: there is a subscription for each topic.
+    Topic,
+    /// All that are wanted.
+    All,
+}
+
+/// A call that makes or changes a subscription.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubscribeFacts {
+    /// `POST /webhooks`; for a change with `{id}`.
+    pub call: String,
+    /// The body; its texts know `{url}`, `{topic}` (the only one), `{topics}` (as a text of its own: the list) and
+    /// `{secret}`.
+    #[serde(default)]
+    pub body: serde_json::Map<String, serde_json::Value>,
 }
 
 fn body_only() -> Vec<SignedPart> {

@@ -5,6 +5,7 @@
 
 pub mod facts;
 mod read;
+pub mod subscription;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use self::facts::HookFacts;
+use self::subscription::Listed;
 use self::verify::Proof;
 use super::clock::Millis;
 use super::redact::Redactor;
@@ -167,6 +169,27 @@ impl Hooks {
     /// Whether there is a secret to verify deliveries with.
     pub(crate) fn configured(&self) -> bool {
         !self.proofs.is_empty()
+    }
+
+    /// The secret that the address ends in: where deliveries are not verified otherwise, and there is one.
+    pub(crate) fn path_secret(&self) -> Option<&SecretString> {
+        let otherwise = self.proofs.iter().any(|proof| !proof.in_path());
+        if otherwise { None } else { self.proofs.first().map(Proof::first_secret) }
+    }
+
+    /// The secret that a vendor is to sign with.
+    pub(crate) fn signing_secret(&self) -> Option<&SecretString> {
+        self.proofs.iter().find(|proof| proof.signs()).map(Proof::first_secret)
+    }
+
+    /// Whether the deliveries of a listed subscription can be verified, as far as the vendor shows.
+    pub(crate) fn verifies(&self, listed: &Listed) -> bool {
+        let shown = self.facts.subscriptions.as_ref().is_some_and(|facts| facts.secret.is_some());
+        if !shown || self.path_secret().is_some() {
+            return self.configured();
+        }
+        let known = |secret| self.proofs.iter().any(|proof| proof.signs() && proof.knows(secret));
+        listed.secret.as_ref().is_some_and(known)
     }
 
     /// Verifies `delivery`, then reads it.

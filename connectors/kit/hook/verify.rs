@@ -47,6 +47,26 @@ impl Proof {
         Ok(Some(Proof { facts: facts.clone(), secrets }))
     }
 
+    /// Whether the address ends in the secret.
+    pub(super) fn in_path(&self) -> bool {
+        self.facts.kind == VerifyKind::SecretInPath
+    }
+
+    /// Whether it verifies signatures.
+    pub(super) fn signs(&self) -> bool {
+        self.facts.kind.signs()
+    }
+
+    /// The secret that is given out where one is needed.
+    pub(super) fn first_secret(&self) -> &SecretString {
+        &self.secrets[0]
+    }
+
+    /// Whether `secret` is one of those.
+    pub(super) fn knows(&self, secret: &SecretString) -> bool {
+        self.secrets.iter().any(|own| same(own.expose_secret().as_bytes(), secret.expose_secret().as_bytes()))
+    }
+
     /// Whether `delivery` is the vendor's, and of now.
     pub(super) fn check(&self, delivery: &Delivery<'_>, now: Millis) -> Result<(), HookRefusal> {
         match self.facts.kind {

@@ -10,6 +10,7 @@ mod manifests;
 mod paging;
 mod sandbox;
 mod sending;
+mod subscriptions;
 mod suite;
 
 use std::collections::BTreeMap;

@@ -177,7 +177,8 @@ pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -
         headers.push(("X-Chatwoot-Timestamp".to_owned(), stamp));
         headers.push(("X-Chatwoot-Signature".to_owned(), format!("sha256={}", hex(&sign(&hook.secret, &signed)))));
     }
-    Some(HookDelivery { instance: name.clone(), headers, body, at: now, path_secret: None })
+    let url = hook.url.clone();
+    Some(HookDelivery { instance: name.clone(), url, headers, body, at: now, path_secret: None })
 }
 
 // ---- managing them -------------------------------------------------------------------------------------------------

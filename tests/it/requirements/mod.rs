@@ -11,6 +11,7 @@
 //! | R21, R22 | `message_worlds` |
 //! | R23 | `captured` in the connectors' hooks |
 //! | R24, R25, R75 | `serve` |
+//! | R26 | `subscriptions` |
 //! | R33, R35 | `acceptance` |
 //! | R40, R42 | `core/tests` |
 //! | R54 | `cli` |

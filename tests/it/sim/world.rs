@@ -377,5 +377,6 @@ pub fn connection(name: &str, vendor: Vendor) -> ConnectionConfig {
         trust_clock: true,
         read_only: false,
         settle_ms: 120_000,
+        keep_hooks: false,
     }
 }
