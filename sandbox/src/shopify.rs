@@ -116,8 +116,11 @@ fn run(instance: &mut Instance, now: Millis, query: &str, variables: &Value, fat
     let first = variables["first"].as_i64().unwrap_or(0);
     let size = |name: &str| variables[name].as_i64().unwrap_or(0);
     let (items, parcels, contents) = (size("items"), size("parcels"), size("contents"));
-    // A parcel, its tracking number, and the list of what is in it, of two objects each.
-    let order_cost = ORDER + 2 + items * LINE + parcels * (2 + 2 + contents * 2);
+    // The number of parcels is one object more. A parcel, its tracking number, and the list of what is in it, of two objects
+    // each.
+    let words: BTreeSet<&str> = query.split(|c: char| !c.is_alphanumeric()).collect();
+    let order_cost =
+        ORDER + i64::from(words.contains("fulfillmentsCount")) + 2 + items * LINE + parcels * (2 + 2 + contents * 2);
     let (each, asked) = match operation {
         "Shop" => (0, 1),
         "Orders" => (order_cost, 2 + first * order_cost),
@@ -171,7 +174,6 @@ fn run(instance: &mut Instance, now: Millis, query: &str, variables: &Value, fat
     let actual = rows.and_then(Value::as_array).map_or(asked, |rows| 2 + rows.len() as i64 * each);
     let left = left - actual * 1000;
     instance.points = Bucket { state: Some((left, now)) };
-    let words: BTreeSet<&str> = query.split(|c: char| !c.is_alphanumeric()).collect();
     keep(&mut data, &words);
     answer::json(200, &json!({ "data": data, "extensions": status(instance, asked, Some(actual), left) }))
 }
@@ -325,6 +327,7 @@ fn order(instance: &Instance, row: &Row, variables: &Value) -> Value {
         "statusPageUrl": format!("https://{}.myshopify.com/orders/{}", instance.spec.name, row.id),
         "displayFinancialStatus": financial(row),
         "displayFulfillmentStatus": fulfilled(row), "fulfillments": parcels,
+        "fulfillmentsCount": { "count": row.parcels.len(), "precision": "EXACT" },
         "customer": instance.person(row.customer).as_ref().map(customer),
         "billingAddress": {
             "firstName": billed("first_name"), "lastName": billed("last_name"), "phone": billed("phone"),
