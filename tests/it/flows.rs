@@ -6,7 +6,7 @@ use counterpart::store::{Message, MessageState};
 use counterpart_connectors::{ActKind, Clock};
 use counterpart_core::business::EventKind;
 use counterpart_core::gate::Policy;
-use counterpart_sandbox::{Author, NewOrder, Vendor};
+use counterpart_sandbox::{Author, NewOrder, NewShipment, Vendor};
 
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
 
@@ -284,5 +284,57 @@ async fn an_old_page_does_not_undo_a_newer_reading() {
         lab.store.observe_one("shop", "order", &row(shown, at), now).await.expect("it is stored");
         let known = lab.store.document("shop", "order", "7").await.expect("the store answers").expect("a known order");
         assert_eq!(known["status"], kept, "{shown} at {at}");
+    }
+}
+
+/// Given tracking numbers that the extension Shipment Tracking keeps in an order, then each is a parcel that is told of once;
+/// those of orders from before are not.
+#[tokio::test]
+async fn tracking_numbers_in_an_order_are_parcels() {
+    let mut lab = shop_and_chat(Vendor::Chatway).await;
+    lab.config.flows = vec![
+        flow(EventKind::ShipmentCreated, ActKind::Send, Some("shipped")),
+        flow(EventKind::ShipmentUpdated, ActKind::Send, Some("shipped")),
+    ];
+    let parcel = |number: &str, url: Option<&str>| NewShipment {
+        number: Some(number.to_owned()),
+        carrier: Some("Bring".to_owned()),
+        url: url.map(str::to_owned),
+        ..NewShipment::default()
+    };
+    let id = lab.sandbox.place_order(lab.clock.now() - DAY, "shop", &order("ana@example.test", "processing"));
+    lab.sandbox.ship_order(lab.clock.now() - HOUR, "shop", &id, &parcel("OLD", None));
+    lab.ana().await;
+    lab.sandbox.ship_order(lab.clock.now(), "shop", &id, &parcel("A1", None));
+    let wrong = lab.sandbox.ship_order(lab.clock.now(), "shop", &id, &parcel("A2", Some("https://track.example/A2")));
+    lab.clock.advance(MINUTE);
+    assert_eq!(lab.work().await.sent, 2);
+    let said = lab.told("chat");
+    assert!(said[0].contains("A1") && said[0].contains("bring") && said[0].contains(&id), "{said:?}");
+    assert!(said[1].contains("https://track.example/A2") && said[1].contains("Bring"), "{said:?}");
+    // A number is corrected by taking it away and adding another.
+    lab.sandbox.set_shipment(lab.clock.now(), "shop", &id, &wrong, "number=A3");
+    lab.clock.advance(MINUTE);
+    assert_eq!(lab.work().await.sent, 1);
+    assert!(lab.told("chat")[2].contains("A3"));
+    lab.clock.advance(HOUR);
+    assert_eq!(lab.work().await, Pass::default());
+}
+
+/// Given two partial refunds, whose amounts the shop tells one by one, then each is told with what went back so far; the rest
+/// of the money is one more.
+#[tokio::test]
+async fn every_refund_is_told_once() {
+    let mut lab = shop_and_chat(Vendor::Chatway).await;
+    lab.config.flows = vec![flow(EventKind::OrderRefunded, ActKind::Send, Some("order-refunded"))];
+    lab.ana().await;
+    let id = lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "completed"));
+    for (at, (amount, so_far)) in [("3.00", "3.00"), ("5.00", "8.00"), ("17.00", "25.00")].into_iter().enumerate() {
+        lab.sandbox.refund_order(lab.clock.now(), "shop", &id, amount);
+        lab.clock.advance(MINUTE);
+        lab.work().await;
+        lab.work().await;
+        let said = lab.told("chat");
+        assert!(said.len() == 1 + at && said[at].contains(so_far), "{said:?}");
     }
 }
