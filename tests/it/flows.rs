@@ -1,6 +1,6 @@
 //! Business events that reach the customer: once, in the right chat, or with a reason why not.
 
-use counterpart::config::{FlowConfig, Link};
+use counterpart::config::{Config, FlowConfig, Link};
 use counterpart::engine::Pass;
 use counterpart::store::{Message, MessageState};
 use counterpart_connectors::{ActKind, Clock};
@@ -337,4 +337,47 @@ async fn every_refund_is_told_once() {
         let said = lab.told("chat");
         assert!(said.len() == 1 + at && said[at].contains(so_far), "{said:?}");
     }
+}
+
+/// Given a flow on parcels, then it is accepted from the shops whose orders tell of them, and from others refused with the
+/// reason.
+#[test]
+fn a_flow_on_parcels_needs_a_shop_that_tells_of_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = folder.path().join("own/mine");
+    std::fs::create_dir_all(&own).expect("a folder");
+    let put = |name: &str, text: &str| std::fs::write(own.join(name), text).expect("a file");
+    let secret = "{ env = \"PATH\" }";
+    let check = |shop: &str| {
+        let config = format!(
+            "connectors_dir = \"own\"\n[store]\nurl = \"sqlite::memory:\"\n\
+             [connections.chat]\nconnector = \"chatway\"\napi_key = {secret}\n\
+             [connections.shop]\nbase_url = \"https://shop.example\"\n{shop}\n\
+             [[flows]]\non = \"shipment.created\"\nfrom = \"shop\"\nsend = \"shipped\"\nto = \"chat\"\n"
+        );
+        let path = folder.path().join("counterpart.toml");
+        std::fs::write(&path, config).expect("the configuration is written");
+        Config::load(&path).map(|config| config.flows.len()).map_err(|error| error.problems)
+    };
+    let keys = format!("consumer_key = {secret}\nconsumer_secret = {secret}");
+    for shop in [
+        format!("connector = \"shopify\"\naccess_token = {secret}"),
+        format!("connector = \"medusa\"\napi_key = {secret}"),
+        format!("connector = \"woocommerce\"\n{keys}"),
+    ] {
+        assert_eq!(check(&shop), Ok(1), "{shop}");
+    }
+    let refused = check(&format!("connector = \"hubspot\"\naccess_token = {secret}")).expect_err("it has no orders");
+    assert!(refused[0].message.contains("`shop` (hubspot) tells of no shipment"), "{refused:?}");
+    // A shop of the operator's own, whose orders do not say where their parcels are, and then do.
+    let mine = format!("connector = \"mine\"\n{keys}");
+    let facts = include_str!("../../connectors/woocommerce/connector.toml");
+    put("connector.toml", &facts.replace("name = \"woocommerce\"", "name = \"mine\""));
+    let reading = include_str!("../../mappings/order/woocommerce.toml").replace("\"woocommerce\"", "\"mine\"");
+    let (orders, _) = reading.split_once("[lists.shipments]").expect("the shipped file tells of parcels");
+    put("order.toml", orders);
+    let refused = check(&mine).expect_err("it does not say where parcels are");
+    assert!(refused.len() == 1 && refused[0].help.contains("[lists.shipments]"), "{refused:?}");
+    put("order.toml", &reading);
+    assert_eq!(check(&mine), Ok(1));
 }
