@@ -79,7 +79,7 @@ macro_rules! order {
          totalRefundedSet { shopMoney { amount } } \
          lineItems(first: $items) { nodes { name sku quantity originalUnitPriceSet { shopMoney { amount } } } \
          pageInfo { hasNextPage } } fulfillmentsCount { count } \
-         fulfillments(first: $parcels) { legacyResourceId status displayStatus createdAt deliveredAt \
+         fulfillments(first: $parcels) { legacyResourceId status displayStatus createdAt inTransitAt deliveredAt \
          trackingInfo(first: 1) { company number url } \
          fulfillmentLineItems(first: $contents) { nodes { quantity lineItem { name sku } } pageInfo { hasNextPage } } }"
     };

@@ -660,7 +660,7 @@ mod tests {
     use super::hooks;
     use crate::answer::to_base64;
     use crate::testing::Fake;
-    use crate::{Faults, HookDelivery, NewOrder, TOKEN, Vendor};
+    use crate::{Faults, HookDelivery, NewOrder, NewShipment, TOKEN, Vendor};
 
     const ORDERS: &str = "/wp-json/wc/v3/orders";
     const HOOKS: &str = "/wp-json/wc/v3/webhooks";
@@ -707,6 +707,36 @@ mod tests {
             (missing.status, missing.body["code"].as_str()),
             (404, Some("woocommerce_rest_shop_order_invalid_id"))
         );
+    }
+
+    #[test]
+    fn tracking_numbers_are_meta_data_and_refunds_are_negative() {
+        let fake = fake(&[("webhook_topics", "order.updated")]);
+        let id = fake.sandbox.place_order(1000, "it", &new("processing"));
+        fake.sandbox.take_hooks();
+        let parcel =
+            NewShipment { number: Some("A1".to_owned()), carrier: Some("DHL".to_owned()), ..Default::default() };
+        let first = fake.sandbox.ship_order(2000, "it", &id, &parcel);
+        fake.sandbox.set_shipment(3000, "it", &id, &first, "delivered");
+        fake.sandbox.set_shipment(4000, "it", &id, &first, "number=A2");
+        fake.sandbox.refund_order(5000, "it", &id, "9.80");
+        let shown = || fake.get(9000, &format!("{ORDERS}/{id}")).body;
+        let order = shown();
+        let meta = &order["meta_data"][0];
+        assert_eq!(
+            (meta["key"].as_str(), meta["value"].as_array().map(Vec::len)),
+            (Some("_wc_shipment_tracking_items"), Some(1))
+        );
+        assert_eq!(
+            (&meta["value"][0]["tracking_number"], &meta["value"][0]["date_shipped"]),
+            (&json!("A2"), &json!("0"))
+        );
+        assert_ne!(meta["value"][0]["tracking_id"], first, "a corrected number is another entry");
+        assert_eq!((&order["status"], &order["refunds"][0]["total"]), (&json!("processing"), &json!("-9.80")));
+        assert_eq!(order["date_modified_gmt"], "1970-01-01T00:00:05");
+        fake.sandbox.refund_order(6000, "it", &id, "30.00");
+        assert_eq!(shown()["status"], "refunded");
+        assert_eq!(fake.sandbox.take_hooks().len(), 1, "what waits absorbs the rest");
     }
 
     #[test]
