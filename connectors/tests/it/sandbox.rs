@@ -275,7 +275,7 @@ async fn an_empty_bucket_of_points_is_waited_out() {
     let waited = world.clock.now() - START;
     assert!((10_000..90_000).contains(&waited), "{waited} ms");
     let calls = world.sandbox.log().len();
-    assert!(calls <= 8, "{calls} calls for four pages: the wait is computed, not tried out");
+    assert!(calls <= 12, "{calls} calls for six pages: the wait is computed, not tried out");
 
     let empty = shop(&[("points_bucket", "1"), ("points_restore", "0")], 1, 1);
     let connection = open_at(spec("shopify", "http://localhost/it"), empty.clone(), empty.clock.clone());
