@@ -28,18 +28,49 @@ const LONGEST_WAIT: Millis = 60_000;
 /// Other apps use points too, so what is just enough now may not be enough then.
 const SHORTEST_WAIT: Millis = 500;
 
-/// Lines of an order that come with it; an order with more is read once more on its own.
-const LINES: u32 = 10;
-const ALL_LINES: u32 = 250;
-// Points, counted as Shopify counts: one for each object, two for a list.
-const ORDER_COST: u32 = 14 + 2 + LINES * LINE_COST;
-const WHOLE_ORDER_COST: u32 = 14 + 2 + ALL_LINES * LINE_COST;
+/// What of an order comes with it; an order with more of anything is read once more on its own.
+const FEW: Sizes = Sizes { lines: 10, parcels: 2, contents: 10 };
+/// As much as one query may ask for, and as a budget of 1000 points leaves to what can wait.
+const MANY: Sizes = Sizes { lines: 150, parcels: 10, contents: 20 };
+// Points, counted as Shopify counts: one for each object, two for a list with pages.
+const ORDER_COST: u32 = 15 + 2;
+/// A parcel, its tracking number, and the list of what is in it.
+const PARCEL_COST: u32 = 2 + 2;
+const CONTENT_COST: u32 = 2;
 const LINE_COST: u32 = 3;
 const CUSTOMER_COST: u32 = 3;
 const MUTATION_COST: u32 = 10 + CUSTOMER_COST;
 const SUBSCRIPTIONS: u32 = 100;
 /// Pages of subscriptions that are read at most; there are fewer topics than that.
 const SUBSCRIPTION_PAGES: usize = 10;
+
+/// How many lines and parcels of an order, and how many lines of each parcel.
+struct Sizes {
+    lines: u32,
+    parcels: u32,
+    contents: u32,
+}
+
+impl Sizes {
+    const fn cost(&self) -> u32 {
+        ORDER_COST + self.lines * LINE_COST + self.parcels * (PARCEL_COST + self.contents * CONTENT_COST)
+    }
+
+    fn put(&self, variables: &mut Value) {
+        for (name, size) in [("items", self.lines), ("parcels", self.parcels), ("contents", self.contents)] {
+            variables[name] = json!(size);
+        }
+    }
+
+    /// Whether an order that was asked for in these sizes has more.
+    fn cut(&self, order: &Value) -> bool {
+        let more = |list: &Value| list.pointer("/pageInfo/hasNextPage") == Some(&Value::Bool(true));
+        let parcels = order["fulfillments"].as_array().map(Vec::as_slice).unwrap_or_default();
+        more(&order["lineItems"])
+            || parcels.iter().any(|parcel| more(&parcel["fulfillmentLineItems"]))
+            || order.pointer("/fulfillmentsCount/count").and_then(Value::as_u64) > Some(u64::from(self.parcels))
+    }
+}
 
 macro_rules! order {
     () => {
@@ -51,7 +82,10 @@ macro_rules! order {
          totalShippingPriceSet { shopMoney { amount } } totalTaxSet { shopMoney { amount } } \
          totalRefundedSet { shopMoney { amount } } \
          lineItems(first: $items) { nodes { name sku quantity originalUnitPriceSet { shopMoney { amount } } } \
-         pageInfo { hasNextPage } }"
+         pageInfo { hasNextPage } } fulfillmentsCount { count } \
+         fulfillments(first: $parcels) { legacyResourceId status displayStatus createdAt inTransitAt deliveredAt \
+         trackingInfo(first: 1) { company number url } \
+         fulfillmentLineItems(first: $contents) { nodes { quantity lineItem { name sku } } pageInfo { hasNextPage } } }"
     };
 }
 macro_rules! customer {
@@ -63,12 +97,17 @@ macro_rules! customer {
 
 const SHOP: &str = "query Shop { shop { name myshopifyDomain } }";
 const ORDERS: &str = concat!(
-    "query Orders($first: Int!, $after: String, $query: String, $sort: OrderSortKeys!, $items: Int!) { ",
+    "query Orders($first: Int!, $after: String, $query: String, $sort: OrderSortKeys!, $items: Int!, $parcels: Int!, ",
+    "$contents: Int!) { ",
     "orders(first: $first, after: $after, query: $query, sortKey: $sort) { nodes { ",
     order!(),
     " } pageInfo { hasNextPage endCursor } } }"
 );
-const ORDER: &str = concat!("query Order($id: ID!, $items: Int!) { order(id: $id) { ", order!(), " } }");
+const ORDER: &str = concat!(
+    "query Order($id: ID!, $items: Int!, $parcels: Int!, $contents: Int!) { order(id: $id) { ",
+    order!(),
+    " } }"
+);
 const CUSTOMERS: &str = concat!(
     "query Customers($first: Int!, $after: String, $query: String, $sort: CustomerSortKeys!) { ",
     "customers(first: $first, after: $after, query: $query, sortKey: $sort) { nodes { ",
@@ -175,8 +214,8 @@ impl Shopify {
         variables["first"] = json!(size);
         let (query, each) = match orders {
             true => {
-                variables["items"] = json!(LINES);
-                (ORDERS, ORDER_COST)
+                FEW.put(&mut variables);
+                (ORDERS, FEW.cost())
             }
             false => (CUSTOMERS, CUSTOMER_COST),
         };
@@ -189,8 +228,8 @@ impl Shopify {
         let mut records = Vec::new();
         for row in rows {
             let mut record = record(facts, orders, row)?;
-            if record.body.pointer("/lineItems/pageInfo/hasNextPage") == Some(&Value::Bool(true)) {
-                record = self.whole_order(cx, facts, &record.id, ALL_LINES, Purpose::Pull).await?;
+            if orders && FEW.cut(&record.body) {
+                record = self.order(cx, facts, &record.id, MANY, Purpose::Pull).await?;
             }
             records.push(record);
         }
@@ -205,17 +244,17 @@ impl Shopify {
         Ok(Page { records, next, total: None, server_time: answer.server_time, capped: false, steady: true })
     }
 
-    async fn whole_order(
+    async fn order(
         &self,
         cx: &Cx,
         facts: &StreamFacts,
         id: &str,
-        lines: u32,
+        sizes: Sizes,
         purpose: Purpose,
     ) -> Result<RemoteRecord, ConnectorError> {
-        let variables = json!({ "id": gid("Order", id)?, "items": lines });
-        let cost = if lines == LINES { ORDER_COST } else { WHOLE_ORDER_COST };
-        let (mut data, _) = self.run(cx, &Operation::read(purpose, ORDER, variables, cost)).await?;
+        let mut variables = json!({ "id": gid("Order", id)? });
+        sizes.put(&mut variables);
+        let (mut data, _) = self.run(cx, &Operation::read(purpose, ORDER, variables, sizes.cost())).await?;
         match data["order"].take() {
             Value::Null => Err(not_found(id)),
             row => record(facts, true, row),
@@ -304,10 +343,10 @@ impl Connector for Shopify {
     async fn fetch(&self, cx: &Cx, stream: &str, id: &str) -> Result<RemoteRecord, ConnectorError> {
         let facts = self.rest.facts(stream)?;
         if stream == "order" {
-            let order = self.whole_order(cx, facts, id, LINES, Purpose::Fetch).await?;
-            return match order.body.pointer("/lineItems/pageInfo/hasNextPage") {
-                Some(Value::Bool(true)) => self.whole_order(cx, facts, id, ALL_LINES, Purpose::Fetch).await,
-                _ => Ok(order),
+            let order = self.order(cx, facts, id, FEW, Purpose::Fetch).await?;
+            return match FEW.cut(&order.body) {
+                true => self.order(cx, facts, id, MANY, Purpose::Fetch).await,
+                false => Ok(order),
             };
         }
         let variables = json!({ "id": gid("Customer", id)? });
@@ -522,6 +561,21 @@ mod tests {
         for wrong in ["", "gid://shopify/Customer/1", "#1001", "1\" }", "gid://shopify/Order/"] {
             assert_eq!(gid("Order", wrong).unwrap_err().kind, ErrorKind::NotFound, "{wrong}");
         }
+    }
+
+    #[test]
+    fn no_query_asks_for_more_than_may_be_asked_for() {
+        assert!(2 + 9 * FEW.cost() <= 930, "a page costs {}", 2 + 9 * FEW.cost());
+        assert!(MANY.cost() <= 930, "one order costs {}", MANY.cost());
+    }
+
+    #[test]
+    fn an_order_with_more_of_anything_is_read_again() {
+        let more = json!({ "pageInfo": { "hasNextPage": true } });
+        assert!(FEW.cut(&json!({ "lineItems": more })));
+        assert!(FEW.cut(&json!({ "fulfillments": [{ "fulfillmentLineItems": more }] })));
+        assert!(FEW.cut(&json!({ "fulfillmentsCount": { "count": 3 } })));
+        assert!(!FEW.cut(&json!({ "fulfillmentsCount": { "count": 2 }, "fulfillments": [{}] })));
     }
 
     #[test]

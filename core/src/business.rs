@@ -7,6 +7,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Where the record of an order tells of its parcels.
+pub const PARCELS: &str = "shipments";
 
 /// A person as a business system knows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +65,7 @@ pub enum OrderStatus {
     Completed,
     /// Called off.
     Cancelled,
-    /// The money went back, at least in part.
+    /// All the money went back; an order of which a part did is what it was, with its `refunded_total`.
     Refunded,
 }
 
@@ -109,7 +113,9 @@ pub struct Order {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShipmentStatus {
-    /// Announced.
+    /// Being packed: no news for its customer yet.
+    Pending,
+    /// On its way, or announced to the carrier.
     #[default]
     Created,
     /// With the carrier.
@@ -144,6 +150,24 @@ pub struct Shipment {
     pub shipped_at: Option<i64>,
     /// When it arrived, Unix milliseconds.
     pub delivered_at: Option<i64>,
+}
+
+impl Shipment {
+    /// The parcels that the record of an order tells of, each with its order's number and customer. Some shops number them
+    /// within the order only, so its id stands before theirs; one without an id cannot be told from others and is left out.
+    pub fn of_order(order: &Order, record: &Value) -> Vec<Shipment> {
+        let rows = record.get(PARCELS).and_then(Value::as_array).into_iter().flatten();
+        let parcels = rows.filter_map(|row| serde_json::from_value::<Shipment>(row.clone()).ok());
+        parcels
+            .filter(|parcel| !parcel.id.is_empty())
+            .map(|parcel| Shipment {
+                id: format!("{}/{}", order.id, parcel.id),
+                order_number: Some(order.number.clone()),
+                customer: order.customer.clone(),
+                ..parcel
+            })
+            .collect()
+    }
 }
 
 /// How far a ticket is.
@@ -313,10 +337,12 @@ named! {
         OrderRefunded = "order.refunded" of Order,
         /// A parcel left, or was announced.
         ShipmentCreated = "shipment.created" of Shipment,
-        /// A parcel is elsewhere, or its number changed.
+        /// The tracking number of a parcel changed, or came later than the parcel.
         ShipmentUpdated = "shipment.updated" of Shipment,
         /// A parcel arrived.
         ShipmentDelivered = "shipment.delivered" of Shipment,
+        /// A parcel that was on its way was called off.
+        ShipmentCancelled = "shipment.cancelled" of Shipment,
         /// A ticket was opened.
         TicketCreated = "ticket.created" of Ticket,
         /// A ticket changed.
@@ -362,6 +388,18 @@ pub enum Topic {
     Ticket,
     /// `conversation.*`
     Conversation,
+}
+
+impl Topic {
+    /// What stands before the dot of its events, which is also the name of the stream that tells of them.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Topic::Order => "order",
+            Topic::Shipment => "shipment",
+            Topic::Ticket => "ticket",
+            Topic::Conversation => "conversation",
+        }
+    }
 }
 
 /// What an event tells about; in JSON `{"order": {…}}`.
@@ -421,6 +459,7 @@ mod tests {
             assert_eq!(serde_json::to_value(kind).expect("JSON"), kind.as_str());
             let topic = serde_json::to_value(kind.topic()).expect("JSON");
             assert_eq!(kind.as_str().split('.').next(), topic.as_str());
+            assert_eq!(topic, kind.topic().as_str());
         }
         assert_eq!("order.eaten".parse::<EventKind>(), Err(NoSuchEvent("order.eaten".to_owned())));
     }
@@ -432,5 +471,19 @@ mod tests {
         assert!(written["order"].as_object().is_some_and(|order| order["total"].is_null() && order.len() == 17));
         assert_eq!(serde_json::from_value::<Subject>(written).expect("an order"), order);
         assert_eq!((order.id(), order.topic(), order.party()), ("7", Topic::Order, &Party::default()));
+    }
+
+    #[test]
+    fn parcels_have_the_number_and_the_customer_of_their_order() {
+        let record = serde_json::json!({
+            "id": "7", "number": "1007", "customer": { "email": "ann@example.test" },
+            "shipments": [{ "id": "1", "tracking_number": "A" }, { "tracking_number": "B" }, "odd"],
+        });
+        let order: Order = serde_json::from_value(record.clone()).expect("an order");
+        let parcels = Shipment::of_order(&order, &record);
+        assert_eq!(parcels.len(), 1, "what has no id is no parcel");
+        assert_eq!((parcels[0].id.as_str(), parcels[0].order_number.as_deref()), ("7/1", Some("1007")));
+        assert_eq!(parcels[0].customer, order.customer);
+        assert_eq!(Shipment::of_order(&order, &serde_json::json!({ "shipments": 3 })), []);
     }
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use toml::Spanned;
 
-use crate::business::{Attachment, Conversation, Item, Message, Order, Shipment, Ticket};
+use crate::business::{Attachment, Conversation, Item, Message, Order, PARCELS, Shipment, Ticket};
 use crate::mapping::Diagnostic;
 use crate::path::RemotePath;
 
@@ -29,6 +29,8 @@ enum As {
     Code,
     /// Whether there is anything: `true`, a text, a number other than 0.
     Flag,
+    /// The decimal amounts at `item` of every item of a list, added up, without the sign.
+    Sum,
 }
 
 #[derive(Deserialize)]
@@ -59,6 +61,7 @@ struct FullEntry {
     r#as: As,
     #[serde(default)]
     table: BTreeMap<String, String>,
+    item: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -66,6 +69,8 @@ struct FullEntry {
 struct ListEntry {
     from: Spanned<String>,
     fields: BTreeMap<Spanned<String>, Spanned<Entry>>,
+    #[serde(default)]
+    lists: BTreeMap<Spanned<String>, ListEntry>,
 }
 
 /// One value of the result.
@@ -81,14 +86,17 @@ struct Source {
     from: RemotePath,
     how: As,
     table: BTreeMap<String, String>,
+    /// What is added up of each item of a list.
+    item: Option<RemotePath>,
 }
 
-/// A list of the result.
+/// A list of the result, whose items may have lists of their own.
 #[derive(Clone, Debug, PartialEq)]
 struct List {
     name: String,
     from: RemotePath,
     lines: Vec<Line>,
+    lists: Vec<List>,
 }
 
 /// A loaded reading file.
@@ -103,7 +111,11 @@ pub struct Document {
 /// What a kind of record can say: every name with an empty value.
 fn blank(kind: &str) -> Option<Value> {
     let blank = match kind {
-        "order" => json!(Order::default()),
+        "order" => {
+            let mut order = json!(Order::default());
+            order[PARCELS] = json!([]);
+            order
+        }
         "shipment" => json!(Shipment::default()),
         "ticket" => json!(Ticket::default()),
         "conversation" => json!(Conversation::default()),
@@ -116,6 +128,7 @@ fn blank(kind: &str) -> Option<Value> {
 fn blank_item(list: &str) -> Value {
     match list {
         "attachments" => json!(Attachment::default()),
+        PARCELS => json!(Shipment::default()),
         _ => json!(Item::default()),
     }
 }
@@ -141,22 +154,7 @@ impl Document {
             return Err(problems.found);
         };
         let lines = problems.lines(parsed.fields, &blank);
-        let mut lists = Vec::new();
-        for (name, entry) in parsed.lists {
-            if !blank.get(name.get_ref()).is_some_and(Value::is_array) {
-                let known = names(&blank, Value::is_array);
-                problems.add(name.span(), format!("`{}` is no list here", name.get_ref()), format!("known: {known}"));
-                continue;
-            }
-            let span = entry.from.span();
-            match RemotePath::parse(entry.from.get_ref()) {
-                Ok(from) => {
-                    let lines = problems.lines(entry.fields, &blank_item(name.get_ref()));
-                    lists.push(List { name: name.into_inner(), from, lines });
-                }
-                Err(error) => problems.add(span, error.to_string(), "write the path to the list"),
-            }
-        }
+        let lists = problems.lists(parsed.lists, &blank);
         if problems.found.is_empty() {
             Ok(Document { kind: parsed.kind.into_inner(), connector: parsed.connector, lines, lists })
         } else {
@@ -180,6 +178,11 @@ impl Document {
         self.lines.iter().any(|line| line.name.len() == 1 && line.name[0] == name)
     }
 
+    /// Whether it says where the list `name` stands.
+    pub fn lists(&self, name: &str) -> bool {
+        self.lists.iter().any(|list| list.name == name)
+    }
+
     /// Reads a vendor's record as `T`, which is the type of its kind.
     pub fn read<T: DeserializeOwned + Default>(&self, id: &str, remote: &Value) -> T {
         serde_json::from_value(self.value(id, remote)).unwrap_or_default()
@@ -187,12 +190,7 @@ impl Document {
 
     /// The same as JSON, with every name of the kind that has a value.
     pub fn value(&self, id: &str, remote: &Value) -> Value {
-        let mut out = object(&self.lines, remote);
-        for list in &self.lists {
-            let rows = list.from.get(remote).and_then(Value::as_array);
-            let rows = rows.into_iter().flatten().map(|row| Value::Object(object(&list.lines, row)));
-            out.insert(list.name.clone(), rows.collect());
-        }
+        let mut out = object(&self.lines, &self.lists, remote);
         out.insert("id".to_owned(), json!(id));
         if matches!(self.kind.as_str(), "order" | "ticket") {
             out.entry("number").or_insert_with(|| json!(id));
@@ -201,8 +199,13 @@ impl Document {
     }
 }
 
-fn object(lines: &[Line], remote: &Value) -> Map<String, Value> {
+fn object(lines: &[Line], lists: &[List], remote: &Value) -> Map<String, Value> {
     let mut out = Map::new();
+    for list in lists {
+        let rows = list.from.get(remote).and_then(Value::as_array);
+        let rows = rows.into_iter().flatten().map(|row| Value::Object(object(&list.lines, &list.lists, row)));
+        out.insert(list.name.clone(), rows.collect());
+    }
     for line in lines {
         let Some(value) = line.sources.iter().find_map(|source| source.read(source.from.get(remote)?)) else {
             continue;
@@ -238,20 +241,16 @@ impl Source {
                 self.table.get(word).map(|word| typed(word))
             };
         }
-        let text = match value {
-            Value::String(text) => text.trim().to_owned(),
-            Value::Number(number) => number.to_string(),
-            Value::Bool(flag) => flag.to_string(),
-            _ => return None,
-        };
-        if text.is_empty() {
-            return None;
+        if let Some(item) = &self.item {
+            let parts = value.as_array()?.iter().filter_map(|row| plain(item.get(row)?));
+            return sum(parts).map(|total| json!(total));
         }
+        let text = plain(value)?;
         if !self.table.is_empty() {
             return self.table.get(&text).map(|word| typed(word));
         }
         match self.how {
-            As::Text | As::Flag => Some(json!(text)),
+            As::Text | As::Flag | As::Sum => Some(json!(text)),
             As::Code => Some(json!(text.to_ascii_uppercase())),
             As::Time => moment(&text).map(|at| json!(at)),
             As::Amount => {
@@ -259,6 +258,36 @@ impl Source {
                 crate::normalize::number(text).filter(|number| number != "0").map(|_| json!(text))
             }
         }
+    }
+}
+
+/// What stands there as text; none where nothing does.
+fn plain(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::Bool(flag) => flag.to_string(),
+        _ => return None,
+    };
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Decimal amounts added up, without the sign; none where that is nothing, or one of them is no amount.
+fn sum(parts: impl Iterator<Item = String>) -> Option<String> {
+    let parts: Vec<String> = parts.collect();
+    let places = parts.iter().filter_map(|part| part.split_once('.')).map(|(_, fraction)| fraction.len()).max();
+    let places = places.unwrap_or(0);
+    let mut total: i128 = 0;
+    for part in &parts {
+        let (whole, fraction) = part.split_once('.').unwrap_or((part, ""));
+        total = total.checked_add(format!("{whole}{fraction:0<places$}").parse().ok()?)?;
+    }
+    let digits = format!("{:0>width$}", total.unsigned_abs(), width = places + 1);
+    let (whole, fraction) = digits.split_at(digits.len() - places);
+    match (total, places) {
+        (0, _) => None,
+        (_, 0) => Some(whole.to_owned()),
+        _ => Some(format!("{whole}.{fraction}")),
     }
 }
 
@@ -312,6 +341,26 @@ impl Problems<'_> {
         });
     }
 
+    fn lists(&mut self, entries: BTreeMap<Spanned<String>, ListEntry>, blank: &Value) -> Vec<List> {
+        let mut lists = Vec::new();
+        for (name, entry) in entries {
+            if !blank.get(name.get_ref()).is_some_and(Value::is_array) {
+                let known = names(blank, Value::is_array);
+                self.add(name.span(), format!("`{}` is no list here", name.get_ref()), format!("known: {known}"));
+                continue;
+            }
+            let inner = blank_item(name.get_ref());
+            let lines = self.lines(entry.fields, &inner);
+            let below = self.lists(entry.lists, &inner);
+            let span = entry.from.span();
+            match RemotePath::parse(entry.from.get_ref()) {
+                Ok(from) => lists.push(List { name: name.into_inner(), from, lines, lists: below }),
+                Err(error) => self.add(span, error.to_string(), "write the path to the list"),
+            }
+        }
+        lists
+    }
+
     fn lines(&mut self, entries: BTreeMap<Spanned<String>, Spanned<Entry>>, blank: &Value) -> Vec<Line> {
         let mut lines = Vec::new();
         for (name, entry) in entries {
@@ -323,16 +372,25 @@ impl Problems<'_> {
                 continue;
             }
             let span = entry.span();
-            let plain = |from| FullEntry { from, r#as: As::Text, table: BTreeMap::new() };
+            let plain = |from| FullEntry { from, r#as: As::Text, table: BTreeMap::new(), item: None };
             let entries = match entry.into_inner() {
                 Entry::Path(path) => vec![plain(path)],
                 Entry::Full(entry) => vec![entry],
                 Entry::Several(entries) => entries,
             };
             let mut sources = Vec::new();
-            for FullEntry { from, r#as: how, table } in entries {
-                match RemotePath::parse(&from) {
-                    Ok(from) => sources.push(Source { from, how, table }),
+            for FullEntry { from, r#as: how, table, item } in entries {
+                if (how == As::Sum) != item.is_some() {
+                    let help = "write both: `{ from = \"/list\", as = \"sum\", item = \"/amount\" }`";
+                    self.add(
+                        span.clone(),
+                        "`item` says what `as = \"sum\"` adds up, and one is without the other",
+                        help,
+                    );
+                }
+                let item = item.map(|item| RemotePath::parse(&item)).transpose();
+                match item.and_then(|item| Ok((RemotePath::parse(&from)?, item))) {
+                    Ok((from, item)) => sources.push(Source { from, how, table, item }),
                     Err(error) => self.add(span.clone(), error.to_string(), "write a path such as `/billing/email`"),
                 }
             }
@@ -383,6 +441,36 @@ mod tests {
         {
             let order: Order = document.read("8", &odd);
             assert_eq!((order.number.as_str(), order.status, order.placed_at), ("8", OrderStatus::Created, None));
+        }
+    }
+
+    #[test]
+    fn lists_have_lists_and_amounts_add_up() {
+        let source = SHOP.replace("as = \"amount\"", "as = \"sum\", item = \"/total\"")
+            + r#"
+        [lists.shipments]
+        from = "/parcels"
+        fields = { id = "/id", "status" = { from = "/gone", as = "flag", table = { true = "cancelled" } } }
+        [lists.shipments.lists.items]
+        from = "/contents"
+        fields = { name = "/title" }
+        "#;
+        let document = Document::parse(&source, "shop.toml").expect("a sound file");
+        assert!(document.lists("shipments") && !document.lists("attachments"));
+        let back = |refunds: Value| document.read::<Order>("7", &json!({ "back": refunds })).refunded_total;
+        assert_eq!(back(json!([{ "total": "-3.50" }, { "total": -4 }, {}])).as_deref(), Some("7.50"));
+        assert_eq!(back(json!([{ "total": "-0.05" }])).as_deref(), Some("0.05"));
+        assert_eq!(back(json!([{ "total": 30 }])).as_deref(), Some("30"));
+        for nothing in [json!([]), json!(null), json!([{ "total": "some" }]), json!([{ "total": "1e3" }])] {
+            assert_eq!(back(nothing), None);
+        }
+        let parcels = json!([{ "id": 1, "contents": [{ "title": "Cup" }] }, { "id": 2, "gone": "today" }]);
+        let shown = document.value("7", &json!({ "parcels": parcels }));
+        assert_eq!(shown["shipments"][0], json!({ "id": "1", "items": [{ "name": "Cup" }] }));
+        assert_eq!(shown["shipments"][1], json!({ "id": "2", "items": [], "status": "cancelled" }));
+        for wrong in [", item = \"/total\"", "as = \"sum\", "] {
+            let problems = Document::parse(&source.replace(wrong, ""), "shop.toml").expect_err("half of it");
+            assert!(problems[0].message.contains("adds up"), "{problems:?}");
         }
     }
 

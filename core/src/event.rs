@@ -15,6 +15,8 @@ pub struct Happened {
     pub nth: String,
     /// When, Unix milliseconds, where the record says so.
     pub at: Option<i64>,
+    /// Whether it is kept only so that it is not taken for news later: another event of the same look tells of it.
+    pub quiet: bool,
 }
 
 /// What happened to `subject` that is not among `known` (kind and `nth`, in the order in which they happened), oldest
@@ -22,7 +24,7 @@ pub struct Happened {
 pub fn happened(subject: &Subject, known: &[(EventKind, String)]) -> Vec<Happened> {
     let found = match subject {
         Subject::Order(order) => of_order(order),
-        Subject::Shipment(shipment) => of_shipment(shipment),
+        Subject::Shipment(shipment) => of_shipment(shipment, known),
         Subject::Ticket(ticket) => of_ticket(ticket, known),
         Subject::Conversation(conversation) => {
             let times = count(known, EventKind::ConversationResolved);
@@ -53,12 +55,15 @@ pub fn began(subject: &Subject) -> Option<i64> {
 /// Whether an event makes an earlier one of the same record old news: who was not told of that one is not told any more.
 pub fn overtakes(later: EventKind, earlier: EventKind) -> bool {
     use EventKind::{
-        OrderCancelled, OrderCreated, OrderPaid, ShipmentCreated, ShipmentDelivered, ShipmentUpdated, TicketClosed,
-        TicketReopened,
+        OrderCancelled, OrderCreated, OrderPaid, ShipmentCancelled, ShipmentCreated, ShipmentDelivered,
+        ShipmentUpdated, TicketClosed, TicketReopened,
     };
     matches!(
         (later, earlier),
         (ShipmentDelivered, ShipmentCreated | ShipmentUpdated)
+            | (ShipmentCancelled, ShipmentCreated | ShipmentUpdated | ShipmentDelivered)
+            // Of two numbers only the newer one leads anywhere.
+            | (ShipmentUpdated, ShipmentUpdated)
             | (OrderCancelled, OrderCreated | OrderPaid)
             | (TicketReopened, TicketClosed)
             | (TicketClosed, TicketReopened)
@@ -66,7 +71,7 @@ pub fn overtakes(later: EventKind, earlier: EventKind) -> bool {
 }
 
 fn one(kind: EventKind, nth: impl Into<String>, at: Option<i64>) -> Happened {
-    Happened { kind, nth: nth.into(), at }
+    Happened { kind, nth: nth.into(), at, quiet: false }
 }
 
 fn count(known: &[(EventKind, String)], kind: EventKind) -> usize {
@@ -93,13 +98,19 @@ fn of_order(order: &Order) -> Vec<Happened> {
     found
 }
 
-fn of_shipment(shipment: &Shipment) -> Vec<Happened> {
-    if shipment.status == ShipmentStatus::Cancelled {
-        return Vec::new();
+fn of_shipment(shipment: &Shipment, known: &[(EventKind, String)]) -> Vec<Happened> {
+    let is_known = count(known, EventKind::ShipmentCreated) > 0;
+    match shipment.status {
+        ShipmentStatus::Pending => return Vec::new(),
+        // Who never heard of a parcel need not hear that there is none.
+        ShipmentStatus::Cancelled if !is_known => return Vec::new(),
+        ShipmentStatus::Cancelled => return vec![one(EventKind::ShipmentCancelled, "", None)],
+        ShipmentStatus::Created | ShipmentStatus::InTransit | ShipmentStatus::Delivered => {}
     }
     let mut found = vec![one(EventKind::ShipmentCreated, "", shipment.shipped_at)];
     if let Some(number) = &shipment.tracking_number {
-        found.push(one(EventKind::ShipmentUpdated, number.clone(), None));
+        // The number that a parcel begins with is no change.
+        found.push(Happened { quiet: !is_known, ..one(EventKind::ShipmentUpdated, number.clone(), None) });
     }
     if shipment.status == ShipmentStatus::Delivered || shipment.delivered_at.is_some() {
         found.push(one(EventKind::ShipmentDelivered, "", shipment.delivered_at));
@@ -182,10 +193,35 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_parcel_is_silent() {
+    fn a_parcel_is_told_of_once_and_a_cancelled_one_not_at_all() {
         let parcel = |status| Subject::Shipment(Shipment { status, ..Shipment::default() });
-        assert_eq!(watch(&[parcel(ShipmentStatus::Cancelled)]), [""; 0]);
+        assert_eq!(watch(&[parcel(ShipmentStatus::Pending), parcel(ShipmentStatus::Cancelled)]), [""; 0]);
         let states = [ShipmentStatus::Created, ShipmentStatus::InTransit, ShipmentStatus::Delivered].map(parcel);
         assert_eq!(watch(&states), ["shipment.created", "shipment.delivered"]);
+        let states = [ShipmentStatus::Created, ShipmentStatus::Cancelled, ShipmentStatus::Cancelled].map(parcel);
+        assert_eq!(watch(&states), ["shipment.created", "shipment.cancelled"]);
+        use EventKind::{ShipmentCancelled, ShipmentCreated, ShipmentDelivered};
+        assert!(overtakes(ShipmentCancelled, ShipmentCreated) && !overtakes(ShipmentCreated, ShipmentDelivered));
+    }
+
+    #[test]
+    fn a_changed_tracking_number_is_news_and_the_first_one_is_not() {
+        let numbered = |number: Option<&str>| {
+            Subject::Shipment(Shipment { tracking_number: number.map(str::to_owned), ..Shipment::default() })
+        };
+        let news = |states: &[Option<&str>]| {
+            let (mut known, mut news) = (Vec::new(), Vec::new());
+            for state in states {
+                let found = happened(&numbered(*state), &known);
+                news.extend(
+                    found.iter().filter(|event| !event.quiet).map(|event| format!("{} {}", event.kind, event.nth)),
+                );
+                known.extend(found.into_iter().map(|event| (event.kind, event.nth)));
+            }
+            news
+        };
+        assert_eq!(news(&[Some("A"), Some("A")]), ["shipment.created "]);
+        assert_eq!(news(&[Some("A"), Some("B"), Some("B"), Some("A")]), ["shipment.created ", "shipment.updated B"]);
+        assert_eq!(news(&[None, Some("A")]), ["shipment.created ", "shipment.updated A"]);
     }
 }

@@ -10,7 +10,7 @@ use crate::chats::{Author, Chats};
 use crate::faults::{Dice, Fate, FaultAnswer};
 use crate::hooks::{HookDelivery, Hooks};
 use crate::limit::{Limiter, Window};
-use crate::orders::{NewOrder, Order, Orders};
+use crate::orders::{NewOrder, NewShipment, Order, Orders};
 use crate::people::{self, NewPerson, Person};
 use crate::tickets::{NewTicket, Tickets};
 use crate::{Millis, TOKEN, chatway, chatwoot, crm, hubspot, medusa, rt, shopify, woocommerce, zendesk};
@@ -436,6 +436,35 @@ impl Instance {
             orders.iter_mut().for_each(medusa::as_written);
         }
         orders
+    }
+
+    /// Somebody of the shop gives a part of the money back.
+    pub fn refund_order(&mut self, now: Millis, id: &str, amount: &str) {
+        match self.spec.vendor {
+            Vendor::Medusa => medusa::refund(self, id, amount),
+            Vendor::Shopify => shopify::refund(self, now, id, amount),
+            _ => woocommerce::refund(self, now, id, amount),
+        }
+    }
+
+    /// A parcel leaves. Nothing where the vendor has no parcels.
+    pub fn ship_order(&mut self, now: Millis, id: &str, parcel: &NewShipment) -> String {
+        let shipped = match self.spec.vendor {
+            Vendor::Medusa => medusa::ship(self, now, id, parcel),
+            Vendor::Shopify => shopify::ship(self, now, id, parcel),
+            Vendor::Woocommerce => woocommerce::ship(self, now, id, parcel),
+            _ => None,
+        };
+        shipped.unwrap_or_default()
+    }
+
+    /// Sets how far a parcel is.
+    pub fn set_shipment(&mut self, now: Millis, order: &str, parcel: &str, state: &str) {
+        match self.spec.vendor {
+            Vendor::Medusa => medusa::set_shipment(self, now, order, parcel, state),
+            Vendor::Shopify => shopify::set_shipment(self, now, order, parcel, state),
+            _ => woocommerce::set_shipment(self, now, order, parcel, state),
+        }
     }
 
     /// Somebody of the shop sets an order's status.

@@ -38,7 +38,7 @@ pub use csv::{CsvError, read_people};
 pub use faults::{Faults, FaultsError};
 pub use hooks::{HookDelivery, Webhook};
 pub use instance::{InstanceSpec, Vendor};
-pub use orders::{NewOrder, Order};
+pub use orders::{NewOrder, NewShipment, Order};
 pub use people::{NewPerson, Person};
 pub use serve::serve;
 pub use tickets::{NewTicket, Ticket};
@@ -203,6 +203,21 @@ impl Sandbox {
     /// Somebody of the shop sets an order's status, in the vendor's words; `trash` throws it away (WooCommerce).
     pub fn set_order(&self, now: Millis, instance: &str, id: &str, status: &str) {
         self.touch(now, instance, |at| at.set_order(now, id, status));
+    }
+
+    /// Somebody of the shop gives a part of an order's money back, as decimal text.
+    pub fn refund_order(&self, now: Millis, instance: &str, id: &str, amount: &str) {
+        self.touch(now, instance, |at| at.refund_order(now, id, amount));
+    }
+
+    /// A parcel of an order leaves. Returns its id; empty where the vendor has no parcels.
+    pub fn ship_order(&self, now: Millis, instance: &str, id: &str, parcel: &NewShipment) -> String {
+        self.touch(now, instance, |at| at.ship_order(now, id, parcel))
+    }
+
+    /// Sets how far a parcel is: `shipped`, `delivered`, `cancelled`; `number=…` gives it another tracking number.
+    pub fn set_shipment(&self, now: Millis, instance: &str, order: &str, parcel: &str, state: &str) {
+        self.touch(now, instance, |at| at.set_shipment(now, order, parcel, state));
     }
 
     /// All orders of an instance, by id; those in the trash too.

@@ -12,7 +12,7 @@ use crate::answer::{self, Query, base64, header};
 use crate::faults::Fate;
 use crate::hooks::{self, HookDelivery, Pending};
 use crate::instance::{Instance, stored};
-use crate::orders::{Item, NewOrder, Order, Row, decimal};
+use crate::orders::{Item, NewOrder, NewShipment, Order, Parcel, Row, decimal};
 use crate::people::{NewPerson, Person};
 use crate::{Millis, TOKEN, time};
 
@@ -363,7 +363,12 @@ fn chosen(full: Value, query: &Query, usual: &[&str]) -> Value {
         };
     }
     names.extend(ALWAYS);
-    let Value::Object(full) = full else { return full };
+    let Value::Object(mut full) = full else { return full };
+    // What hangs on a parcel comes only where it is asked for by its own name.
+    for parcel in full["fulfillments"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        let hangs = |name: &String| matches!(name.as_str(), "labels" | "items");
+        parcel.retain(|name, _| !hangs(name) || asked.contains(&format!("*fulfillments.{name}").as_str()));
+    }
     full.into_iter().filter(|(name, _)| names.contains(name.as_str())).collect::<Map<_, _>>().into()
 }
 
@@ -385,8 +390,8 @@ fn order(row: &Row) -> Value {
     let id = written("order", row.id);
     let total = row.total();
     let (created, updated) = (time::iso_millis(row.created_at), time::iso_millis(row.updated_at));
-    let paid = if matches!(row.payment.as_str(), "captured" | "refunded") { total } else { 0 };
-    let refunded = if row.payment == "refunded" { total } else { 0 };
+    let paid = if matches!(row.payment.as_str(), "captured" | "refunded" | "partially_refunded") { total } else { 0 };
+    let refunded = if row.payment == "refunded" { total } else { row.refunded() };
     let text = |name: &str| row.billing.get(name).filter(|value| *value != "").cloned().unwrap_or(Value::Null);
     let address = |kind: &str| {
         json!({
@@ -397,6 +402,7 @@ fn order(row: &Row) -> Value {
         })
     };
     let items: Vec<Value> = row.items.iter().map(|item| line(item, &id, &created)).collect();
+    let parcels: Vec<Value> = row.parcels.iter().map(|parcel| fulfillment(row, parcel)).collect();
     json!({
         "id": id, "display_id": row.id, "custom_display_id": null, "status": row.status, "version": 1,
         "email": text("email"), "region_id": "reg_01M7X74M76VGDQY34JQP8CBB84",
@@ -412,7 +418,46 @@ fn order(row: &Row) -> Value {
         "total": amount(total), "subtotal": amount(total), "item_total": amount(total), "tax_total": 0,
         "discount_total": 0, "shipping_total": 0, "metadata": null, "created_at": created, "updated_at": updated,
         "items": items, "shipping_address": address("ordaddr"), "billing_address": address("ordbill"),
-        "shipping_methods": [], "payment_status": row.payment, "fulfillment_status": "not_fulfilled",
+        "shipping_methods": [], "payment_status": row.payment, "fulfillment_status": fulfillment_status(row),
+        "fulfillments": parcels,
+    })
+}
+
+fn fulfillment_status(row: &Row) -> String {
+    let kept: Vec<&Parcel> = row.parcels.iter().filter(|parcel| parcel.cancelled_at.is_none()).collect();
+    let word = match kept.is_empty() {
+        true => return if row.parcels.is_empty() { "not_fulfilled" } else { "canceled" }.to_owned(),
+        _ if kept.iter().all(|parcel| parcel.delivered_at.is_some()) => "delivered",
+        _ if kept.iter().all(|parcel| parcel.shipped_at.is_some()) => "shipped",
+        false => "fulfilled",
+    };
+    if row.is_fully_packed() { word.to_owned() } else { format!("partially_{word}") }
+}
+
+fn fulfillment(row: &Row, parcel: &Parcel) -> Value {
+    let id = written("ful", parcel.id);
+    let at = |time: Option<Millis>| time.map(time::iso_millis);
+    let label = |number: &String| {
+        json!({
+            "id": written("fulla", parcel.id), "tracking_number": number, "label_url": "#",
+            "tracking_url": parcel.url.clone().unwrap_or_else(|| "#".to_owned()), "fulfillment_id": id,
+        })
+    };
+    let item = |(line, quantity): &(usize, u32)| {
+        let item = row.items.get(*line)?;
+        Some(json!({
+            "id": written("fulit", parcel.id * 100 + *line as u64), "title": item.name, "sku": "", "barcode": "",
+            "quantity": quantity, "raw_quantity": { "value": quantity.to_string(), "precision": 20 },
+            "line_item_id": written("ordli", item.id), "inventory_item_id": null, "fulfillment_id": id,
+        }))
+    };
+    json!({
+        "id": id, "location_id": null, "packed_at": time::iso_millis(parcel.created_at), "shipped_at": at(parcel.shipped_at),
+        "delivered_at": at(parcel.delivered_at), "canceled_at": at(parcel.cancelled_at), "data": {}, "metadata": null,
+        "provider_id": "manual_manual", "shipping_option_id": null, "requires_shipping": true,
+        "created_at": time::iso_millis(parcel.created_at), "updated_at": time::iso_millis(parcel.updated_at),
+        "labels": parcel.number.iter().map(label).collect::<Vec<_>>(),
+        "items": parcel.items.iter().filter_map(item).collect::<Vec<_>>(),
     })
 }
 
@@ -463,6 +508,12 @@ pub(crate) fn set_status(instance: &mut Instance, now: Millis, id: &str, status:
         // A payment is a record of its own: its order is not touched, and only the payment's event tells.
         "not_paid" | "authorized" | "captured" | "partially_refunded" | "refunded" => {
             status.clone_into(&mut row.payment);
+            let id = row.id;
+            match status {
+                "captured" => paid(instance, "payment.captured", id),
+                "partially_refunded" | "refunded" => paid(instance, "payment.refunded", id),
+                _ => {}
+            }
             return;
         }
         "pending" | "completed" | "archived" | "canceled" if row.status != status => match status {
@@ -483,11 +534,64 @@ pub(crate) fn set_status(instance: &mut Instance, now: Millis, id: &str, status:
     happened(instance, event, id);
 }
 
+/// Gives a part of the money back, which touches the payment and not the order.
+pub(crate) fn refund(instance: &mut Instance, id: &str, amount: &str) {
+    let Some(row) = number(id).and_then(|id| instance.shop.refund(id, amount)) else { return };
+    let all = row.refunded() >= row.total();
+    if all { "refunded" } else { "partially_refunded" }.clone_into(&mut row.payment);
+    let id = row.id;
+    paid(instance, "payment.refunded", id);
+}
+
+/// Somebody packs a parcel, and hands it over unless it is only packed. The order's own time does not move.
+pub(crate) fn ship(instance: &mut Instance, now: Millis, id: &str, new: &NewShipment) -> Option<String> {
+    let order = number(id)?;
+    let made = instance.shop.ship(now, order, new)?;
+    let parcel = written("ful", made);
+    let data = json!({ "order_id": id, "fulfillment_id": parcel, "no_notification": false });
+    instance.hooks.happened("order.fulfillment_created", order, &data, false);
+    if !new.packed {
+        parcel_happened(instance, "shipment.created", order, &parcel);
+    }
+    Some(parcel)
+}
+
+/// Sets how far a parcel is. What was shipped cannot be called off any more.
+pub(crate) fn set_shipment(instance: &mut Instance, now: Millis, id: &str, parcel: &str, state: &str) {
+    let (Some(order), Some(made)) = (number(id), number(parcel)) else { return };
+    let parcels = instance.shop.rows.get(&order).map(|row| row.parcels.as_slice()).unwrap_or_default();
+    let shipped = parcels.iter().any(|one| one.id == made && one.shipped_at.is_some());
+    if (state == "cancelled" && shipped) || !instance.shop.set_shipment(now, order, made, state) {
+        return;
+    }
+    match state {
+        "shipped" => parcel_happened(instance, "shipment.created", order, parcel),
+        "delivered" => parcel_happened(instance, "delivery.created", order, parcel),
+        "cancelled" => {
+            let data = json!({ "order_id": id, "fulfillment_id": parcel, "no_notification": false });
+            instance.hooks.happened("order.fulfillment_canceled", order, &data, false);
+        }
+        _ => {}
+    }
+}
+
 // ---- events --------------------------------------------------------------------------------------------------------
 
 /// Something happened. Nothing is absorbed, and nothing is kept: whoever does not listen never hears of it.
 pub(crate) fn happened(instance: &mut Instance, event: &str, id: u64) {
     instance.hooks.happened(event, id, &Value::Null, false);
+}
+
+/// The event has the parcel's id alone; whose order it is the subscriber looks up in the shop.
+fn parcel_happened(instance: &mut Instance, event: &str, order: u64, parcel: &str) {
+    let data = json!({ "id": parcel, "no_notification": false, "order_id": written("order", order) });
+    instance.hooks.happened(event, order, &data, false);
+}
+
+/// The same for a payment.
+fn paid(instance: &mut Instance, event: &str, order: u64) {
+    let data = json!({ "id": written("pay", order), "order_id": written("order", order) });
+    instance.hooks.happened(event, order, &data, false);
 }
 
 pub(crate) fn first_hooks(instance: &mut Instance, topics: Vec<String>, secret: &str) {
@@ -496,6 +600,11 @@ pub(crate) fn first_hooks(instance: &mut Instance, topics: Vec<String>, secret: 
         "order.updated",
         "order.canceled",
         "order.completed",
+        "order.fulfillment_canceled",
+        "shipment.created",
+        "delivery.created",
+        "payment.captured",
+        "payment.refunded",
         "customer.created",
         "customer.updated",
         "customer.deleted",
@@ -504,20 +613,21 @@ pub(crate) fn first_hooks(instance: &mut Instance, topics: Vec<String>, secret: 
     instance.hooks.register(0, "subscriber", "http://localhost/", topics, secret);
 }
 
-/// What the subscriber posts: the event as it got it, with nothing of the record but its id.
+/// What the subscriber posts: the event as it got it, with nothing of the record but its id, and the order's.
 pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -> Option<HookDelivery> {
     let serial = instance.hooks.serial();
     let hook = instance.hooks.registered.get(&pending.hook)?;
     let (secret, url) = (hook.secret.clone(), hook.url.clone());
     let name = instance.spec.name.clone();
-    let id = match pending.topic.split_once('.')? {
-        ("order", _) => written("order", pending.resource),
-        _ => customer_id(pending.resource),
+    let data = match (&pending.detail, pending.topic.split_once('.')?) {
+        (Value::Object(_), _) => pending.detail.clone(),
+        (_, ("order", _)) => json!({ "id": written("order", pending.resource) }),
+        _ => json!({ "id": customer_id(pending.resource) }),
     };
     let group = hooks::hex(&hooks::digest(&format!("{name} event {serial}"))).to_uppercase();
     let at = time::iso_millis(now);
     let body = json!({
-        "name": pending.topic, "data": { "id": id },
+        "name": pending.topic, "data": data,
         "metadata": { "eventGroupId": format!("{AGE}{}", &group[..21]), "created_at": at, "published_at": at },
     });
     let headers = [("content-type", "application/json"), ("accept", "*/*"), ("user-agent", "node")];
@@ -537,7 +647,7 @@ mod tests {
 
     use crate::answer::to_base64;
     use crate::testing::Fake;
-    use crate::{NewOrder, TOKEN, Vendor};
+    use crate::{NewOrder, NewShipment, TOKEN, Vendor};
 
     const CUSTOMERS: &str = "/admin/customers";
     const ORDERS: &str = "/admin/orders";
@@ -686,9 +796,50 @@ mod tests {
         let shown = fake.get(2000, &format!("{ORDERS}/{id}")).body["order"].clone();
         assert_eq!((&shown["status"], &shown["payment_status"]), (&json!("pending"), &json!("captured")));
         assert_eq!(shown["updated_at"], "1970-01-01T00:00:01.000Z");
-        assert!(fake.sandbox.take_hooks().is_empty());
+        let told = fake.sandbox.take_hooks();
+        let body: Value = serde_json::from_slice(&told[0].body).unwrap();
+        assert_eq!((body["name"].as_str(), &body["data"]["order_id"]), (Some("payment.captured"), &json!(id)));
+        fake.sandbox.refund_order(2500, "it", &id, "9.8");
+        let part = fake.get(2500, &format!("{ORDERS}/{id}")).body["order"].clone();
+        assert_eq!(
+            (&part["payment_status"], &part["summary"]["refunded_total"]),
+            (&json!("partially_refunded"), &json!(9.8))
+        );
+        fake.sandbox.set_order(2600, "it", &id, "captured");
         fake.sandbox.set_order(3000, "it", &id, "canceled");
         assert_eq!(fake.get(3000, &format!("{ORDERS}/{id}")).body["order"]["payment_status"], "refunded");
+    }
+
+    #[test]
+    fn a_parcel_is_packed_then_shipped_then_delivered_and_its_order_is_not_touched() {
+        let fake = fake(&[("webhook_secret", "s")]);
+        let id = fake.sandbox.place_order(1000, "it", &new("ana@example.test"));
+        fake.sandbox.take_hooks();
+        let new = NewShipment { number: Some("A1".to_owned()), packed: true, ..NewShipment::default() };
+        let parcel = fake.sandbox.ship_order(2000, "it", &id, &new);
+        let asked = "fields=id,updated_at,*fulfillments,*fulfillments.labels,*fulfillments.items";
+        let shown = || fake.get(9000, &format!("{ORDERS}/{id}?{asked}")).body["order"].clone();
+        let order = shown();
+        assert_eq!(
+            (&order["fulfillment_status"], &order["updated_at"]),
+            (&json!("fulfilled"), &json!("1970-01-01T00:00:01.000Z"))
+        );
+        assert!(order["fulfillments"][0]["shipped_at"].is_null() && order["fulfillments"][0]["id"] == parcel);
+        assert!(fake.sandbox.take_hooks().is_empty(), "the subscriber does not ask for what is only packed");
+        fake.sandbox.set_shipment(3000, "it", &id, &parcel, "shipped");
+        fake.sandbox.set_shipment(3500, "it", &id, &parcel, "cancelled");
+        fake.sandbox.set_shipment(4000, "it", &id, &parcel, "delivered");
+        let order = shown();
+        let one = &order["fulfillments"][0];
+        assert_eq!((&order["fulfillment_status"], &one["canceled_at"]), (&json!("delivered"), &Value::Null));
+        assert_eq!((&one["labels"][0]["tracking_number"], &one["items"][0]["title"]), (&json!("A1"), &json!("Widget")));
+        let bare = fake.get(9000, &format!("{ORDERS}/{id}?fields=id,*fulfillments")).body["order"].clone();
+        assert!(bare["fulfillments"][0].get("labels").is_none());
+        let told = fake.sandbox.take_hooks();
+        let bodies: Vec<Value> = told.iter().map(|told| serde_json::from_slice(&told.body).unwrap()).collect();
+        let names: Vec<&str> = bodies.iter().filter_map(|body| body["name"].as_str()).collect();
+        assert_eq!(names, ["shipment.created", "delivery.created"]);
+        assert_eq!((&bodies[0]["data"]["id"], &bodies[0]["data"]["order_id"]), (&json!(parcel), &json!(id)));
     }
 
     #[test]

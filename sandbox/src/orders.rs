@@ -29,6 +29,21 @@ pub struct NewOrder {
     pub country: Option<String>,
 }
 
+/// What is known of a parcel before the shop gives a number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewShipment {
+    /// The carrier's number for it.
+    pub number: Option<String>,
+    /// Who carries it.
+    pub carrier: Option<String>,
+    /// Where it can be followed.
+    pub url: Option<String>,
+    /// Which lines of the order are in it, counted from 0, and how many of each; all of the order where it is empty.
+    pub items: Vec<(usize, u32)>,
+    /// It is packed and waits for its carrier (Medusa).
+    pub packed: bool,
+}
+
 /// An order as the shop holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
@@ -55,6 +70,22 @@ pub(crate) struct Item {
     pub total: i128,
 }
 
+/// A parcel with everything the shop keeps of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Parcel {
+    pub id: u64,
+    pub number: Option<String>,
+    pub carrier: Option<String>,
+    pub url: Option<String>,
+    /// Lines of the order, and how many of each.
+    pub items: Vec<(usize, u32)>,
+    pub created_at: Millis,
+    pub updated_at: Millis,
+    pub shipped_at: Option<Millis>,
+    pub delivered_at: Option<Millis>,
+    pub cancelled_at: Option<Millis>,
+}
+
 /// An order with everything the shop keeps of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -66,7 +97,9 @@ pub(crate) struct Row {
     pub note: String,
     pub items: Vec<Item>,
     pub meta: Vec<(u64, String, Value)>,
-    pub refund: Option<u64>,
+    /// Id and amount in hundredths of every refund.
+    pub refunds: Vec<(u64, i128)>,
+    pub parcels: Vec<Parcel>,
     pub via: &'static str,
     /// How far the payment is, where the vendor tells that apart from the status.
     pub payment: String,
@@ -151,7 +184,8 @@ impl Orders {
             note: String::new(),
             items,
             meta: Vec::new(),
-            refund: None,
+            refunds: Vec::new(),
+            parcels: Vec::new(),
             via: "checkout",
             payment: "not_paid".to_owned(),
             paid_at: None,
@@ -189,11 +223,64 @@ impl Orders {
             row.enter(now, status);
             row.updated_at = now;
             if status == "refunded" {
-                // A refund of the whole sum appears by itself.
-                row.refund = Some(refund);
+                // A refund of what is left appears by itself.
+                row.refunds.push((refund, row.total() - row.refunded()));
             }
         }
         true
+    }
+
+    /// Gives a part of the money back; none where there is no such order.
+    pub fn refund(&mut self, id: u64, amount: &str) -> Option<&mut Row> {
+        let refund = self.take_part();
+        let row = self.rows.get_mut(&id)?;
+        row.refunds.push((refund, line_total(amount, 1)));
+        Some(row)
+    }
+
+    /// Packs a parcel, and sends it unless it is only packed; the parcel's id.
+    pub fn ship(&mut self, now: Millis, id: u64, new: &NewShipment) -> Option<u64> {
+        let parcel = self.take_part();
+        let row = self.rows.get_mut(&id)?;
+        let all = || row.items.iter().enumerate().map(|(at, item)| (at, item.quantity)).collect();
+        row.parcels.push(Parcel {
+            id: parcel,
+            number: new.number.clone(),
+            carrier: new.carrier.clone(),
+            url: new.url.clone(),
+            items: if new.items.is_empty() { all() } else { new.items.clone() },
+            created_at: now,
+            updated_at: now,
+            shipped_at: (!new.packed).then_some(now),
+            delivered_at: None,
+            cancelled_at: None,
+        });
+        Some(parcel)
+    }
+
+    /// Sets how far a parcel is; `number=…` gives it another number. False where nothing changes.
+    pub fn set_shipment(&mut self, now: Millis, id: u64, parcel: u64, state: &str) -> bool {
+        let parcels = self.rows.get_mut(&id).map(|row| &mut row.parcels);
+        let Some(parcel) = parcels.and_then(|all| all.iter_mut().find(|one| one.id == parcel)) else { return false };
+        let place = match state {
+            "shipped" => &mut parcel.shipped_at,
+            "delivered" => &mut parcel.delivered_at,
+            "cancelled" => &mut parcel.cancelled_at,
+            _ => match state.strip_prefix("number=") {
+                Some(number) => {
+                    parcel.number = Some(number.to_owned());
+                    parcel.updated_at = now;
+                    return true;
+                }
+                None => return false,
+            },
+        };
+        let changes = place.is_none();
+        if changes {
+            *place = Some(now);
+            parcel.updated_at = now;
+        }
+        changes
     }
 }
 
@@ -215,6 +302,21 @@ impl Row {
         self.items.iter().map(|item| item.total).sum()
     }
 
+    pub fn refunded(&self) -> i128 {
+        self.refunds.iter().map(|(_, amount)| amount).sum()
+    }
+
+    /// How many of each line are in parcels that were not called off.
+    pub fn packed(&self, line: usize) -> u32 {
+        let kept = self.parcels.iter().filter(|parcel| parcel.cancelled_at.is_none());
+        kept.flat_map(|parcel| &parcel.items).filter(|(at, _)| *at == line).map(|(_, quantity)| quantity).sum()
+    }
+
+    pub fn is_fully_packed(&self) -> bool {
+        let mut lines = self.items.iter().enumerate();
+        !self.parcels.is_empty() && lines.all(|(at, item)| self.packed(at) >= item.quantity)
+    }
+
     /// As the API shows it; `base` is the address of the site.
     pub fn show(&self, base: &str) -> Value {
         let address = |names: &[&str], from: &Map<String, Value>| -> Value {
@@ -228,8 +330,8 @@ impl Row {
         let meta: Vec<Value> =
             self.meta.iter().map(|(id, key, value)| json!({ "id": id, "key": key, "value": value })).collect();
         let total = decimal(self.total());
-        let refunds: Vec<Value> =
-            self.refund.iter().map(|id| json!({ "id": id, "reason": "", "total": format!("-{total}") })).collect();
+        let refund = |(id, amount): &(u64, i128)| json!({ "id": id, "reason": "", "total": decimal(-amount) });
+        let refunds: Vec<Value> = self.refunds.iter().map(refund).collect();
         let at = |time: Option<Millis>| time.map(time::naive);
         let key = format!("wc_order_{}", &hooks::hex(&hooks::digest(&format!("order {}", self.id)))[..13]);
         let link = |path: String| json!([{ "href": format!("{base}wp-json/wc/v3/{path}") }]);

@@ -13,7 +13,7 @@ use crate::answer::{self, base64, header, to_base64, with_header};
 use crate::faults::Fate;
 use crate::hooks::{Hook, HookDelivery, Pending, sign, uuid};
 use crate::instance::{Instance, stored};
-use crate::orders::{Row, decimal};
+use crate::orders::{NewShipment, Parcel, Row, decimal};
 use crate::people::Person;
 use crate::{Millis, TOKEN, time};
 
@@ -114,11 +114,17 @@ fn run(instance: &mut Instance, now: Millis, query: &str, variables: &Value, fat
     let operation = query.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).nth(1);
     let operation = operation.unwrap_or_default();
     let first = variables["first"].as_i64().unwrap_or(0);
-    let items = 2 + variables["items"].as_i64().unwrap_or(0) * LINE;
+    let size = |name: &str| variables[name].as_i64().unwrap_or(0);
+    let (items, parcels, contents) = (size("items"), size("parcels"), size("contents"));
+    // The number of parcels is one object more. A parcel, its tracking number, and the list of what is in it, of two objects
+    // each.
+    let words: BTreeSet<&str> = query.split(|c: char| !c.is_alphanumeric()).collect();
+    let order_cost =
+        ORDER + i64::from(words.contains("fulfillmentsCount")) + 2 + items * LINE + parcels * (2 + 2 + contents * 2);
     let (each, asked) = match operation {
         "Shop" => (0, 1),
-        "Orders" => (ORDER + items, 2 + first * (ORDER + items)),
-        "Order" => (0, ORDER + items),
+        "Orders" => (order_cost, 2 + first * order_cost),
+        "Order" => (0, order_cost),
         "Customers" => (CUSTOMER, 2 + first * CUSTOMER),
         "Customer" | "CustomerBy" => (0, CUSTOMER),
         "CustomerCreate" | "CustomerUpdate" | "CustomerDelete" => (0, 10 + CUSTOMER),
@@ -126,7 +132,7 @@ fn run(instance: &mut Instance, now: Millis, query: &str, variables: &Value, fat
         "WebhookSubscriptionCreate" | "WebhookSubscriptionDelete" => (0, 10),
         _ => return failed("undefinedField", &format!("this fake knows no operation `{operation}`")),
     };
-    if first > 250 || variables["items"].as_i64().unwrap_or(0) > 250 {
+    if [first, items, parcels, contents].into_iter().any(|size| size > 250) {
         fate.no_effect = true;
         return failed("BAD_REQUEST", "The maximum number of results is 250");
     }
@@ -177,7 +183,6 @@ fn run(instance: &mut Instance, now: Millis, query: &str, variables: &Value, fat
     let actual = rows.and_then(Value::as_array).map_or(asked, |rows| 2 + rows.len() as i64 * each);
     let left = left - actual * 1000;
     instance.points = Bucket { state: Some((left, now)) };
-    let words: BTreeSet<&str> = query.split(|c: char| !c.is_alphanumeric()).collect();
     keep(&mut data, &words);
     answer::json(200, &json!({ "data": data, "extensions": status(instance, asked, Some(actual), left) }))
 }
@@ -257,15 +262,51 @@ fn text(value: &str) -> Option<&str> {
 }
 
 fn financial(row: &Row) -> &'static str {
-    match (row.refund.is_some(), row.paid_at.is_some()) {
-        (true, _) => "REFUNDED",
-        (false, true) => "PAID",
-        (false, false) => "PENDING",
+    match row.refunded() {
+        0 if row.paid_at.is_some() => "PAID",
+        0 => "PENDING",
+        part if part < row.total() => "PARTIALLY_REFUNDED",
+        _ => "REFUNDED",
     }
 }
 
-fn fulfilled(row: &Row) -> bool {
-    row.completed_at.is_some()
+fn fulfilled(row: &Row) -> &'static str {
+    let kept = || row.parcels.iter().any(|parcel| parcel.cancelled_at.is_none());
+    match row.completed_at.is_some() || row.is_fully_packed() {
+        true => "FULFILLED",
+        false if kept() => "PARTIALLY_FULFILLED",
+        false => "UNFULFILLED",
+    }
+}
+
+/// A fulfilment. What of it is not known is null, a parcel without a number has no tracking at all.
+fn parcel(row: &Row, parcel: &Parcel, contents: usize) -> Value {
+    let display = match (parcel.cancelled_at, parcel.delivered_at, &parcel.number) {
+        (Some(_), _, _) => "CANCELED",
+        (_, Some(_), _) => "DELIVERED",
+        (_, _, Some(_)) => "FULFILLED",
+        _ => "MARKED_AS_FULFILLED",
+    };
+    let tracking = |number| json!({ "company": parcel.carrier, "number": number, "url": parcel.url });
+    let lines: Vec<Value> = parcel
+        .items
+        .iter()
+        .take(contents)
+        .filter_map(|(line, quantity)| {
+            let item = row.items.get(*line)?;
+            let shown = json!({ "id": gid("LineItem", item.id), "name": item.name, "sku": null });
+            Some(json!({ "id": gid("FulfillmentLineItem", item.id), "quantity": quantity, "lineItem": shown }))
+        })
+        .collect();
+    let more = parcel.items.len() > contents;
+    json!({
+        "id": gid("Fulfillment", parcel.id), "legacyResourceId": parcel.id.to_string(), "displayStatus": display,
+        "status": if parcel.cancelled_at.is_some() { "CANCELLED" } else { "SUCCESS" },
+        "createdAt": time::iso(parcel.created_at), "updatedAt": time::iso(parcel.updated_at),
+        "deliveredAt": parcel.delivered_at.map(time::iso), "inTransitAt": null,
+        "trackingInfo": parcel.number.iter().map(tracking).collect::<Vec<_>>(),
+        "fulfillmentLineItems": { "nodes": lines, "pageInfo": { "hasNextPage": more, "endCursor": null } },
+    })
 }
 
 fn order(instance: &Instance, row: &Row, variables: &Value) -> Value {
@@ -284,7 +325,9 @@ fn order(instance: &Instance, row: &Row, variables: &Value) -> Value {
             })
         })
         .collect();
-    let refunded = if row.refund.is_some() { row.total() } else { 0 };
+    let size = |name: &str| variables[name].as_u64().unwrap_or(0) as usize;
+    let parcels: Vec<Value> =
+        row.parcels.iter().take(size("parcels")).map(|one| parcel(row, one, size("contents"))).collect();
     json!({
         "id": gid("Order", row.id), "legacyResourceId": row.id.to_string(), "name": instance.shop.name(row.id),
         "email": billed("email"), "phone": billed("phone"), "note": text(&row.note), "customerLocale": "en",
@@ -292,14 +335,15 @@ fn order(instance: &Instance, row: &Row, variables: &Value) -> Value {
         "cancelledAt": row.cancelled_at.map(time::iso), "closedAt": null, "currencyCode": row.currency,
         "statusPageUrl": format!("https://{}.myshopify.com/orders/{}", instance.spec.name, row.id),
         "displayFinancialStatus": financial(row),
-        "displayFulfillmentStatus": if fulfilled(row) { "FULFILLED" } else { "UNFULFILLED" },
+        "displayFulfillmentStatus": fulfilled(row), "fulfillments": parcels,
+        "fulfillmentsCount": { "count": row.parcels.len(), "precision": "EXACT" },
         "customer": instance.person(row.customer).as_ref().map(customer),
         "billingAddress": {
             "firstName": billed("first_name"), "lastName": billed("last_name"), "phone": billed("phone"),
             "countryCodeV2": billed("country"),
         },
         "totalPriceSet": money(row.total()), "subtotalPriceSet": money(row.total()),
-        "totalShippingPriceSet": money(0), "totalTaxSet": money(0), "totalRefundedSet": money(refunded),
+        "totalShippingPriceSet": money(0), "totalTaxSet": money(0), "totalRefundedSet": money(row.refunded()),
         "lineItems": { "nodes": lines, "pageInfo": { "hasNextPage": row.items.len() > most, "endCursor": null } },
     })
 }
@@ -526,6 +570,45 @@ fn told_of_state(instance: &mut Instance, id: u64) {
     happened(instance, "orders/updated", id);
 }
 
+/// A part of the money goes back.
+pub(crate) fn refund(instance: &mut Instance, now: Millis, id: &str, amount: &str) {
+    let Some(row) = id.parse().ok().and_then(|id| instance.shop.refund(id, amount)) else { return };
+    row.updated_at = now;
+    let id = row.id;
+    let body = json!({ "id": 1, "order_id": id, "created_at": local(now) });
+    told(instance, "refunds/create", id, &body);
+    happened(instance, "orders/updated", id);
+}
+
+/// A parcel leaves: the order changes with it.
+pub(crate) fn ship(instance: &mut Instance, now: Millis, id: &str, new: &NewShipment) -> Option<String> {
+    let id = id.parse().ok()?;
+    let made = instance.shop.ship(now, id, new)?;
+    let row = instance.shop.rows.get_mut(&id)?;
+    row.updated_at = now;
+    let topic = if row.is_fully_packed() { "orders/fulfilled" } else { "orders/partially_fulfilled" };
+    parcel_happened(instance, "fulfillments/create", id, made);
+    happened(instance, topic, id);
+    happened(instance, "orders/updated", id);
+    Some(made.to_string())
+}
+
+/// A parcel changes. Whether its order's time of change moves with it is not documented, so it does not, unless the
+/// parcel is called off: then there is something left to send.
+pub(crate) fn set_shipment(instance: &mut Instance, now: Millis, order: &str, parcel: &str, state: &str) {
+    let (Ok(order), Ok(parcel)) = (order.parse::<u64>(), parcel.parse::<u64>()) else { return };
+    if !instance.shop.set_shipment(now, order, parcel, state) {
+        return;
+    }
+    parcel_happened(instance, "fulfillments/update", order, parcel);
+    if state == "cancelled" {
+        if let Some(row) = instance.shop.rows.get_mut(&order) {
+            row.updated_at = now;
+        }
+        happened(instance, "orders/updated", order);
+    }
+}
+
 /// Something happened to a customer: `created`, `updated` or `deleted`.
 pub(crate) fn person_changed(instance: &mut Instance, id: u64, event: &str) {
     happened(instance, &format!("customers/{}", event.trim_end_matches('d')), id);
@@ -542,6 +625,25 @@ fn happened(instance: &mut Instance, topic: &str, id: u64) {
         },
         _ => return,
     };
+    told(instance, topic, id, &shown);
+}
+
+/// The REST shape of a fulfilment, which names its order.
+fn parcel_happened(instance: &mut Instance, topic: &str, order: u64, id: u64) {
+    let Some(row) = instance.shop.rows.get(&order) else { return };
+    let Some(parcel) = row.parcels.iter().find(|parcel| parcel.id == id) else { return };
+    let numbers: Vec<&String> = parcel.number.iter().collect();
+    let shown = json!({
+        "id": id, "order_id": order, "status": if parcel.cancelled_at.is_some() { "cancelled" } else { "success" },
+        "created_at": local(parcel.created_at), "updated_at": local(parcel.updated_at), "service": "manual",
+        "shipment_status": parcel.delivered_at.map(|_| "delivered"), "tracking_company": parcel.carrier,
+        "tracking_number": parcel.number, "tracking_numbers": numbers, "tracking_url": parcel.url,
+        "name": format!("{}.1", instance.shop.name(order)), "admin_graphql_api_id": gid("Fulfillment", id),
+    });
+    told(instance, topic, order, &shown);
+}
+
+fn told(instance: &mut Instance, topic: &str, id: u64, shown: &Value) {
     let event = uuid(&format!("{} event {}", instance.spec.name, instance.hooks.serial()));
     instance.hooks.happened(topic, id, &json!({ "body": shown.to_string(), "event": event }), false);
 }
@@ -569,7 +671,11 @@ fn rest_order(instance: &Instance, row: &Row) -> Value {
         "phone": billed("phone"), "created_at": local(row.created_at), "updated_at": local(row.updated_at),
         "cancelled_at": row.cancelled_at.map(local), "closed_at": null, "currency": row.currency,
         "financial_status": financial(row).to_lowercase(),
-        "fulfillment_status": if fulfilled(row) { json!("fulfilled") } else { Value::Null },
+        "fulfillment_status": match fulfilled(row) {
+            "FULFILLED" => json!("fulfilled"),
+            "PARTIALLY_FULFILLED" => json!("partial"),
+            _ => Value::Null,
+        },
         "total_price": decimal(row.total()), "subtotal_price": decimal(row.total()), "total_tax": "0.00",
         "customer": instance.person(row.customer).as_ref().map(rest_customer),
         "billing_address": {
@@ -624,7 +730,7 @@ mod tests {
     use crate::answer::to_base64;
     use crate::hooks::sign;
     use crate::testing::{Fake, Seen};
-    use crate::{Faults, NewOrder, TOKEN, Vendor};
+    use crate::{Faults, NewOrder, NewShipment, TOKEN, Vendor};
 
     const PATH: &str = "/admin/api/2026-10/graphql.json";
 
@@ -721,6 +827,73 @@ mod tests {
         assert!(orders(&fake, 12_000, page).body["errors"].is_null(), "two seconds restore what was missing");
         let large = orders(&fake, 99_000, json!({ "first": 100, "items": 10, "sort": "ID" }));
         assert_eq!(large.body["errors"][0]["extensions"]["code"], "MAX_COST_EXCEEDED");
+    }
+
+    #[test]
+    fn a_parcel_is_part_of_its_order_and_tells_of_it() {
+        let topics =
+            "fulfillments/create,fulfillments/update,orders/fulfilled,orders/partially_fulfilled,refunds/create";
+        let fake = fake(&[("webhook_secret", "s3cret"), ("webhook_topics", topics)]);
+        let items = ["Cup", "Pot"].map(|name| (name.to_owned(), 2, "12.50".to_owned()));
+        let id = fake.sandbox.place_order(1000, "it", &NewOrder { items: items.to_vec(), ..new("processing") });
+        let sent = |at, line, number: &str| {
+            let number = Some(number.to_owned());
+            let carrier = Some("DHL".to_owned());
+            let new = NewShipment { number, carrier, items: vec![(line, 2)], ..NewShipment::default() };
+            fake.sandbox.ship_order(at, "it", &id, &new)
+        };
+        let shown = || {
+            let words = "order updatedAt displayFulfillmentStatus displayFinancialStatus fulfillments legacyResourceId \
+                         status displayStatus deliveredAt trackingInfo company number fulfillmentLineItems nodes \
+                         quantity lineItem name pageInfo hasNextPage";
+            let id = format!("gid://shopify/Order/{id}");
+            let asked = json!({ "id": id, "items": 1, "parcels": 2, "contents": 1 });
+            let seen = ask(&fake, 9000, &format!("query Order {words}"), asked);
+            assert_eq!(seen.body["extensions"]["cost"]["requestedQueryCost"], 14 + 2 + 3 + 2 * 6);
+            seen.body["data"]["order"].clone()
+        };
+        let first = sent(2000, 0, "A1");
+        assert_eq!(shown()["displayFulfillmentStatus"], "PARTIALLY_FULFILLED");
+        sent(3000, 1, "A2");
+        let order = shown();
+        assert_eq!(
+            (&order["displayFulfillmentStatus"], &order["updatedAt"]),
+            (&json!("FULFILLED"), &json!("1970-01-01T00:00:03Z"))
+        );
+        let parcels = &order["fulfillments"];
+        assert_eq!(
+            (&parcels[0]["legacyResourceId"], &parcels[0]["displayStatus"]),
+            (&json!(first), &json!("FULFILLED"))
+        );
+        assert_eq!(parcels[1]["trackingInfo"], json!([{ "company": "DHL", "number": "A2" }]));
+        assert_eq!(
+            parcels[1]["fulfillmentLineItems"]["nodes"],
+            json!([{ "quantity": 2, "lineItem": { "name": "Pot" } }])
+        );
+        fake.sandbox.set_shipment(4000, "it", &id, &first, "delivered");
+        assert_eq!(shown()["fulfillments"][0]["deliveredAt"], "1970-01-01T00:00:04Z");
+        assert_eq!(shown()["updatedAt"], "1970-01-01T00:00:03Z", "the order is not touched");
+        fake.sandbox.set_shipment(5000, "it", &id, &first, "cancelled");
+        assert_eq!(
+            (&shown()["fulfillments"][0]["status"], &shown()["displayFulfillmentStatus"]),
+            (&json!("CANCELLED"), &json!("PARTIALLY_FULFILLED"))
+        );
+        fake.sandbox.refund_order(6000, "it", &id, "5.00");
+        assert_eq!(shown()["displayFinancialStatus"], "PARTIALLY_REFUNDED");
+        let told = fake.sandbox.take_hooks();
+        let topics: Vec<_> = told.iter().filter_map(|delivery| delivery.header("x-shopify-topic")).collect();
+        let expected = [
+            "fulfillments/create",
+            "orders/partially_fulfilled",
+            "fulfillments/create",
+            "orders/fulfilled",
+            "fulfillments/update",
+            "fulfillments/update",
+            "refunds/create",
+        ];
+        assert_eq!(topics, expected);
+        let body: Value = serde_json::from_slice(&told[0].body).unwrap();
+        assert_eq!((body["order_id"].to_string(), body["tracking_number"].as_str()), (id, Some("A1")));
     }
 
     #[test]

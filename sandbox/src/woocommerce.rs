@@ -9,7 +9,7 @@ use crate::answer::{self, Query, base64, header, with_header};
 use crate::faults::Fate;
 use crate::hooks::{self, Hook, HookDelivery, PING, Pending};
 use crate::instance::{Instance, stored};
-use crate::orders::{Item, NewOrder, line_total};
+use crate::orders::{Item, NewOrder, NewShipment, Row, line_total};
 use crate::people::Person;
 use crate::{Millis, TOKEN, time};
 
@@ -398,6 +398,79 @@ pub(crate) fn set_status(instance: &mut Instance, now: Millis, id: u64, status: 
     }
 }
 
+/// Gives a part of the money back; the order of which all went back is `refunded`.
+pub(crate) fn refund(instance: &mut Instance, now: Millis, id: &str, amount: &str) {
+    let Some(row) = id.parse().ok().and_then(|id| instance.shop.refund(id, amount)) else { return };
+    row.updated_at = now;
+    if row.refunded() >= row.total() {
+        "refunded".clone_into(&mut row.status);
+    }
+    let id = row.id;
+    happened(instance, "order", id, "updated");
+}
+
+// ---- parcels, as the extension Shipment Tracking keeps them: in a piece of the order's meta data --------------------
+
+const TRACKING: &str = "_wc_shipment_tracking_items";
+
+/// The parcels of an order; an order has the list once it had one.
+fn tracked(row: &mut Row, part: u64) -> &mut Vec<Value> {
+    let at = row.meta.iter().position(|(_, key, _)| key == TRACKING).unwrap_or_else(|| {
+        row.meta.push((part, TRACKING.to_owned(), json!([])));
+        row.meta.len() - 1
+    });
+    let list = &mut row.meta[at].2;
+    if !list.is_array() {
+        *list = json!([]);
+    }
+    list.as_array_mut().expect("it is a list now")
+}
+
+fn tracking(parcel: &NewShipment, id: &str, now: Millis) -> Value {
+    const DAY: Millis = 86_400_000;
+    // Carriers that the extension knows have a short name and no link in the meta data.
+    let (known, own) = if parcel.url.is_some() { (None, &parcel.carrier) } else { (parcel.carrier.as_ref(), &None) };
+    json!({
+        "tracking_provider": known.map(|name| name.to_lowercase()).unwrap_or_default(),
+        "custom_tracking_provider": own.clone().unwrap_or_default(),
+        "custom_tracking_link": parcel.url.clone().unwrap_or_default(),
+        "tracking_number": parcel.number.clone().unwrap_or_default(), "tracking_id": id,
+        "date_shipped": (now.div_euclid(DAY) * DAY / 1000).to_string(),
+    })
+}
+
+/// Somebody adds a tracking number.
+pub(crate) fn ship(instance: &mut Instance, now: Millis, id: &str, parcel: &NewShipment) -> Option<String> {
+    let id = id.parse().ok()?;
+    let (part, number) = (instance.shop.take_part(), instance.shop.take_part());
+    let tracking_id = hooks::hex(&hooks::digest(&format!("parcel {number}")));
+    let row = instance.shop.rows.get_mut(&id)?;
+    tracked(row, part).push(tracking(parcel, &tracking_id, now));
+    row.updated_at = now;
+    happened(instance, "order", id, "updated");
+    Some(tracking_id)
+}
+
+/// A tracking number can only be taken away; a corrected one is a new one. Nobody tells that a parcel arrived.
+pub(crate) fn set_shipment(instance: &mut Instance, now: Millis, order: &str, parcel: &str, state: &str) {
+    let Ok(id) = order.parse::<u64>() else { return };
+    let number = state.strip_prefix("number=");
+    if state != "cancelled" && number.is_none() {
+        return;
+    }
+    let part = instance.shop.take_part();
+    let Some(row) = instance.shop.rows.get_mut(&id) else { return };
+    tracked(row, part).retain(|known| known["tracking_id"] != parcel);
+    row.updated_at = now;
+    match number {
+        Some(number) => {
+            let corrected = NewShipment { number: Some(number.to_owned()), ..NewShipment::default() };
+            ship(instance, now, order, &corrected);
+        }
+        None => happened(instance, "order", id, "updated"),
+    }
+}
+
 // ---- webhooks ------------------------------------------------------------------------------------------------------
 
 /// Something happened to an order or a customer. A delivery that still waits absorbs further events of its topic.
@@ -591,7 +664,7 @@ mod tests {
     use super::hooks;
     use crate::answer::to_base64;
     use crate::testing::Fake;
-    use crate::{Faults, HookDelivery, NewOrder, TOKEN, Vendor};
+    use crate::{Faults, HookDelivery, NewOrder, NewShipment, TOKEN, Vendor};
 
     const ORDERS: &str = "/wp-json/wc/v3/orders";
     const HOOKS: &str = "/wp-json/wc/v3/webhooks";
@@ -638,6 +711,36 @@ mod tests {
             (missing.status, missing.body["code"].as_str()),
             (404, Some("woocommerce_rest_shop_order_invalid_id"))
         );
+    }
+
+    #[test]
+    fn tracking_numbers_are_meta_data_and_refunds_are_negative() {
+        let fake = fake(&[("webhook_topics", "order.updated")]);
+        let id = fake.sandbox.place_order(1000, "it", &new("processing"));
+        fake.sandbox.take_hooks();
+        let parcel =
+            NewShipment { number: Some("A1".to_owned()), carrier: Some("DHL".to_owned()), ..Default::default() };
+        let first = fake.sandbox.ship_order(2000, "it", &id, &parcel);
+        fake.sandbox.set_shipment(3000, "it", &id, &first, "delivered");
+        fake.sandbox.set_shipment(4000, "it", &id, &first, "number=A2");
+        fake.sandbox.refund_order(5000, "it", &id, "9.80");
+        let shown = || fake.get(9000, &format!("{ORDERS}/{id}")).body;
+        let order = shown();
+        let meta = &order["meta_data"][0];
+        assert_eq!(
+            (meta["key"].as_str(), meta["value"].as_array().map(Vec::len)),
+            (Some("_wc_shipment_tracking_items"), Some(1))
+        );
+        assert_eq!(
+            (&meta["value"][0]["tracking_number"], &meta["value"][0]["date_shipped"]),
+            (&json!("A2"), &json!("0"))
+        );
+        assert_ne!(meta["value"][0]["tracking_id"], first, "a corrected number is another entry");
+        assert_eq!((&order["status"], &order["refunds"][0]["total"]), (&json!("processing"), &json!("-9.80")));
+        assert_eq!(order["date_modified_gmt"], "1970-01-01T00:00:05");
+        fake.sandbox.refund_order(6000, "it", &id, "30.00");
+        assert_eq!(shown()["status"], "refunded");
+        assert_eq!(fake.sandbox.take_hooks().len(), 1, "what waits absorbs the rest");
     }
 
     #[test]

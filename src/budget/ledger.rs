@@ -202,6 +202,11 @@ impl Ledger {
                 return Ok(Permit { grant, cost, at: now, from_pool: true });
             }
             match self.draw(bucket, call, cost, now).await {
+                Ok(Drawn::Granted { grant, n }) if bucket.portion > 1 && n < cost => {
+                    // It has the window to itself, and is more than the window: a pool would never hold so much.
+                    self.count(call, Tally { n: cost, limited: 0 });
+                    return Ok(Permit { grant, cost, at: now, from_pool: false });
+                }
                 Ok(Drawn::Granted { grant, n }) if bucket.portion > 1 => {
                     bucket.pool().add(grant, n, now);
                 }

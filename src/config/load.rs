@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use counterpart_connectors::{ActKind, Manifest};
-use counterpart_core::business::EventKind;
+use counterpart_core::business::{EventKind, PARCELS, Topic};
 use counterpart_core::field::FieldName;
 use counterpart_core::guard::Guards;
 use counterpart_core::identity::IdentityRules;
@@ -182,7 +182,10 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
     let mut flows: Vec<FlowConfig> = Vec::new();
     for (index, flow) in file.flows.into_iter().enumerate() {
         let index = index.to_string();
-        let Some(flow) = flow_config(&index, flow, &connections, &manifests, problems) else { continue };
+        let Some(flow) = flow_config(&index, flow, &connections, &manifests, connectors_dir.as_deref(), problems)
+        else {
+            continue;
+        };
         if flows.iter().any(|other| other.name == flow.name) {
             let message = format!("two flows are called `{}`", flow.name);
             problems.at(&["flows", &index], message, "give one of them another `name`");
@@ -451,6 +454,7 @@ fn flow_config(
     file: FlowFile,
     connections: &BTreeMap<String, ConnectionConfig>,
     manifests: &BTreeMap<String, Manifest>,
+    connectors_dir: Option<&Path>,
     problems: &mut Problems<'_>,
 ) -> Option<FlowConfig> {
     let at = |key: &'static str| ["flows", index, key];
@@ -483,13 +487,19 @@ fn flow_config(
             problems.at(&at(key), format!("there is no connection `{name}`"), help);
         }
     }
-    let topic = on.as_str().split('.').next().unwrap_or_default();
+    let topic = on.topic().as_str();
     if let Some(manifest) = manifests.get(&file.from)
-        && manifest.stream(topic).is_none()
+        && !tells_of(manifest, connections.get(&file.from), on.topic(), connectors_dir)
     {
         let message = format!("`{}` ({}) tells of no {topic}", file.from, manifest.name);
         let streams: Vec<&str> = manifest.streams.keys().map(String::as_str).collect();
-        problems.at(&at("from"), message, format!("its streams are {}", streams.join(", ")));
+        let help = match manifest.stream("order") {
+            Some(_) if on.topic() == Topic::Shipment => {
+                "say in the connector's order.toml where an order lists its parcels: [lists.shipments]".to_owned()
+            }
+            _ => format!("its streams are {}", streams.join(", ")),
+        };
+        problems.at(&at("from"), message, help);
     }
     if let Some(manifest) = manifests.get(to) {
         match manifest.actions.get(&act) {
@@ -528,6 +538,26 @@ fn flow_config(
     let name = file.name.clone().unwrap_or_else(|| format!("{}/{}/{}/{}", file.from, file.on, act.word(), to));
     let template = matches!(act, ActKind::Send | ActKind::Note).then(|| given.clone());
     Some(FlowConfig { name, on, from: file.from.clone(), act, to: to.clone(), template, link, when, gate: file.gate })
+}
+
+/// Whether there are events about a topic; parcels may be parts of orders.
+fn tells_of(
+    manifest: &Manifest,
+    connection: Option<&ConnectionConfig>,
+    topic: Topic,
+    connectors_dir: Option<&Path>,
+) -> bool {
+    if manifest.stream(topic.as_str()).is_some() {
+        return true;
+    }
+    let Some(connection) = connection.filter(|_| topic == Topic::Shipment && manifest.stream("order").is_some()) else {
+        return false;
+    };
+    match super::document(connectors_dir, &connection.connector, "order") {
+        Ok(document) => document.is_some_and(|document| document.lists(PARCELS)),
+        // Its mistakes are told where it is loaded.
+        Err(_) => true,
+    }
 }
 
 fn policies(index: &str, file: &SyncFile, problems: &mut Problems<'_>) -> Policies {

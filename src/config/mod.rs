@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use counterpart_connectors::ActKind;
 use counterpart_core::Document;
-use counterpart_core::business::EventKind;
+use counterpart_core::business::{EventKind, Topic};
 use counterpart_core::guard::Guards;
 use counterpart_core::identity::IdentityRules;
 use counterpart_core::mapping::{Diagnostic, Mapping};
@@ -230,16 +230,30 @@ pub fn load_document(
     connection: &ConnectionConfig,
     kind: &str,
 ) -> Result<Option<Document>, Vec<Diagnostic>> {
-    let beside = config.connectors_dir.as_ref().map(|dir| dir.join(&connection.connector).join(format!("{kind}.toml")));
+    document(config.connectors_dir.as_deref(), &connection.connector, kind)
+}
+
+fn document(connectors_dir: Option<&Path>, connector: &str, kind: &str) -> Result<Option<Document>, Vec<Diagnostic>> {
+    let beside = connectors_dir.map(|dir| dir.join(connector).join(format!("{kind}.toml")));
     if let Some(path) = beside.filter(|path| path.exists()) {
         let source = std::fs::read_to_string(&path).unwrap_or_default();
         return Document::parse(&source, &path.display().to_string()).map(Some);
     }
-    let shipped =
-        DOCUMENTS.iter().find(|(of, connector, _)| (*of, *connector) == (kind, connection.connector.as_str()));
+    let shipped = DOCUMENTS.iter().find(|(of, name, _)| (*of, *name) == (kind, connector));
     let parsed =
         shipped.map(|(kind, connector, source)| Document::parse(source, &format!("mappings/{kind}/{connector}.toml")));
     parsed.transpose()
+}
+
+/// The stream in which a connection tells of a topic: parcels are parts of their orders, unless they are a stream there.
+pub fn stream_of(config: &Config, connection: &ConnectionConfig, topic: Topic) -> &'static str {
+    if topic == Topic::Shipment {
+        let facts = load::facts_of(&connection.connector, config.connectors_dir.as_deref());
+        if facts.is_none_or(|facts| facts.stream(topic.as_str()).is_none()) {
+            return Topic::Order.as_str();
+        }
+    }
+    topic.as_str()
 }
 
 /// The shipped reading files: kind, connector, text.

@@ -1,7 +1,7 @@
 //! From changed business records to events, and from events to what the flows do about them.
 
 use counterpart_connectors::{ActKind, Millis};
-use counterpart_core::business::{Conversation, Order, Party, Shipment, Subject, Ticket, TicketStatus};
+use counterpart_core::business::{Conversation, Order, Party, Shipment, Subject, Ticket, TicketStatus, Topic};
 use counterpart_core::event::{self, Happened};
 use counterpart_core::normalize;
 use serde_json::Value;
@@ -38,18 +38,24 @@ impl Worker<'_> {
             }
             let ids: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
             let known = store.known_events(connection, stream, &ids).await?;
+            let told: Vec<Told> = rows.iter().filter_map(|row| told(stream, row)).collect();
+            let ids: Vec<&str> = told.iter().flat_map(|told| &told.parcels).map(Subject::id).collect();
+            let known_parcels = store.known_events(connection, Topic::Shipment.as_str(), &ids).await?;
             let now = self.engine.clock.now();
             let mut events = Vec::new();
-            for row in &rows {
-                let Some(subject) = subject(stream, row) else { continue };
-                let known = known.get(&row.external_id).map(Vec::as_slice).unwrap_or_default();
-                for happened in event::happened(&subject, known) {
-                    let live = is_live(&happened, &subject, known.is_empty(), live_since);
-                    events.push(self.event(source, &subject, &happened, live, now));
+            for Told { subject, parcels } in &told {
+                let first_seen = !known.contains_key(subject.id());
+                let is_live = |happened: &Happened| is_live(happened, event::began(subject), first_seen, live_since);
+                for (subject, known) in
+                    std::iter::once((subject, &known)).chain(parcels.iter().map(|parcel| (parcel, &known_parcels)))
+                {
+                    let known = known.get(subject.id()).map(Vec::as_slice).unwrap_or_default();
+                    let happened = event::happened(subject, known);
+                    events.extend(happened.iter().map(|one| self.event(source, subject, one, is_live(one), now)));
                 }
             }
             let looked_at: Vec<i64> = rows.iter().map(|row| row.id).collect();
-            pass.events += store.save_events(connection, stream, &events, &looked_at, as_of, now).await?;
+            pass.events += store.save_events(connection, &events, &looked_at, as_of, now).await?;
         }
     }
 
@@ -72,7 +78,7 @@ impl Worker<'_> {
 
     fn event(&self, source: &Source, subject: &Subject, happened: &Happened, live: bool, now: Millis) -> NewEvent {
         let mut messages = Vec::new();
-        if live {
+        if live && !happened.quiet {
             let flows = self.engine.config.flows.iter();
             let asked = flows.filter(|flow| flow.on == happened.kind && flow.from == source.wired.name);
             messages.extend(asked.filter_map(|flow| self.intent(flow, source, subject, happened)));
@@ -114,7 +120,7 @@ impl Worker<'_> {
                 "{}|{}/{}/{}|{}|{}",
                 flow.name,
                 source.wired.name,
-                source.stream,
+                subject.topic().as_str(),
                 subject.id(),
                 happened.kind,
                 happened.nth
@@ -129,6 +135,22 @@ impl Worker<'_> {
             reason: problem,
         })
     }
+}
+
+/// What a stored record tells about.
+struct Told {
+    subject: Subject,
+    /// The parcels that an order tells of; what of them has no time of its own is news when it would be of the order.
+    parcels: Vec<Subject>,
+}
+
+fn told(stream: &str, row: &Changed) -> Option<Told> {
+    let subject = subject(stream, row)?;
+    let parcels = match &subject {
+        Subject::Order(order) => Shipment::of_order(order, &row.value).into_iter().map(Subject::Shipment).collect(),
+        _ => Vec::new(),
+    };
+    Some(Told { subject, parcels })
 }
 
 /// What a stored record is in the common model; none for what only other streams hang on.
@@ -157,9 +179,9 @@ fn subject(stream: &str, row: &Changed) -> Option<Subject> {
 }
 
 /// Whether an event is news. What has no time of its own is, when its record was known before or began since.
-fn is_live(happened: &Happened, subject: &Subject, first_seen: bool, live_since: Millis) -> bool {
+fn is_live(happened: &Happened, began: Option<i64>, first_seen: bool, live_since: Millis) -> bool {
     match happened.at {
         Some(at) => at >= live_since,
-        None => !first_seen || event::began(subject).is_some_and(|began| began >= live_since),
+        None => !first_seen || began.is_some_and(|began| began >= live_since),
     }
 }

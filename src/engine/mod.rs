@@ -201,8 +201,10 @@ fn documents(config: &Config) -> Result<BTreeMap<(String, String), Arc<Document>
 fn flow_streams(config: &Config) -> BTreeSet<(String, String)> {
     let mut streams = BTreeSet::new();
     for flow in &config.flows {
-        let topic = flow.on.as_str().split('.').next().unwrap_or_default();
-        streams.insert((flow.from.clone(), topic.to_owned()));
+        let from = config.connections.get(&flow.from);
+        let stream =
+            from.map_or(flow.on.topic().as_str(), |from| crate::config::stream_of(config, from, flow.on.topic()));
+        streams.insert((flow.from.clone(), stream.to_owned()));
         streams.insert((flow.to.clone(), "conversation".to_owned()));
         streams.insert((flow.to.clone(), "message".to_owned()));
     }

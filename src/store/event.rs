@@ -162,7 +162,6 @@ impl Store {
     pub async fn save_events(
         &self,
         connection: &str,
-        stream: &str,
         events: &[NewEvent],
         looked_at: &[i64],
         as_of: i64,
@@ -172,7 +171,7 @@ impl Store {
         let mut stored = 0;
         for event in events {
             let id = draw(&tx, Sequence::Event, 1).await?;
-            if self.insert_event(&tx, id, connection, stream, event, now).await? {
+            if self.insert_event(&tx, id, connection, event, now).await? {
                 stored += 1;
                 message::insert(&tx, self.tenant(), id, &event.messages, now).await?;
             }
@@ -196,7 +195,6 @@ impl Store {
         tx: &C,
         id: i64,
         connection: &str,
-        stream: &str,
         event: &NewEvent,
         now: Millis,
     ) -> Result<bool> {
@@ -204,7 +202,7 @@ impl Store {
             id: Set(id),
             tenant: Set(self.tenant().to_owned()),
             connection: Set(connection.to_owned()),
-            stream: Set(stream.to_owned()),
+            stream: Set(event.kind.topic().as_str().to_owned()),
             external_id: Set(event.external_id.clone()),
             kind: Set(event.kind.as_str().to_owned()),
             nth: Set(event.nth.clone()),

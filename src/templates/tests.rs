@@ -78,7 +78,7 @@ fn german() {
 
 #[test]
 fn spanish() {
-    let text = "¡Hola, Anna!\n\nTe hemos reembolsado 49,00\u{a0}€ de tu pedido 1007.\n\
+    let text = "¡Hola, Anna!\n\nHemos hecho un reembolso de tu pedido 1007: 49,00\u{a0}€ en total hasta ahora.\n\
         El dinero puede tardar unos días en llegar a tu cuenta.\n\n¿Tienes alguna pregunta? Responde a este mensaje.";
     assert_eq!(render("order-refunded", &fields::full(Topic::Order), "es"), text);
 }

@@ -384,6 +384,24 @@ async fn the_forecast_comes_true() {
     }
 }
 
+/// A call that costs more than what can wait may use waits for an empty window, and then is made.
+#[tokio::test]
+async fn a_call_that_is_larger_than_its_share_is_made_alone() {
+    let world = World::new(&[("all", 1_000, 10_000)]).await;
+    let ledger = world.ledger(7, "here");
+    let large = Call { cost: 990, ..to("all", Lane::Incremental) };
+    let work = Task::until(NOON + HOUR, async {
+        for _ in 0..3 {
+            world.call(&ledger, &large, USUAL).await.expect("the ledger works");
+        }
+    });
+    run(&world.clock, vec![work]).await;
+    ledger.flush().await.unwrap();
+    assert_eq!(world.store.spent(7).await.unwrap().iter().map(|spent| spent.n).sum::<u64>(), 3 * 990);
+    let waited = world.clock.now() - NOON;
+    assert!((20_000..MINUTE).contains(&waited), "{waited} ms for three calls of a window each");
+}
+
 #[tokio::test]
 async fn calls_are_counted_by_what_they_were_for() {
     let world = World::new(&[("all", 1_000, MINUTE)]).await;

@@ -368,6 +368,13 @@ fn messages_are_listed_previewed_and_checked() {
     assert!(text.contains("Ihre Zahlung von 1.234,50\u{a0}€ für die Bestellung 7"), "{text}");
     let (text, _, _) = run(&["messages", "preview", "shipped"]);
     assert!(text.starts_with("Hi Anna,"), "{text}");
+    let parcel = r#"{"event": "shipment.created", "shipment": {"id": "7/1", "tracking_number": "JD1", "carrier": "DHL",
+        "tracking_url": "https://track.example/JD1", "items": [{"name": "Cup", "quantity": "2"}]}}"#;
+    write("parcel.json", parcel);
+    let (text, error, _) = run(&["messages", "preview", "shipped", "--event", "parcel.json"]);
+    for part in ["with DHL", "JD1\n", "https://track.example/JD1", "2 × Cup"] {
+        assert!(text.contains(part), "{text}{error}");
+    }
     let (_, error, code) = run(&["messages", "preview", "shipped", "--event", "event.json"]);
     assert!(code == Some(2) && error.contains("shipment.created"), "{error}");
     assert_eq!(run(&["messages", "preview", "nothing"]).2, Some(2));

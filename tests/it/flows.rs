@@ -1,12 +1,12 @@
 //! Business events that reach the customer: once, in the right chat, or with a reason why not.
 
-use counterpart::config::{FlowConfig, Link};
+use counterpart::config::{Config, FlowConfig, Link};
 use counterpart::engine::{Pass, silent_streams};
 use counterpart::store::{Message, MessageState};
 use counterpart_connectors::{ActKind, Clock};
 use counterpart_core::business::EventKind;
 use counterpart_core::gate::Policy;
-use counterpart_sandbox::{Author, NewOrder, Vendor};
+use counterpart_sandbox::{Author, NewOrder, NewShipment, Vendor};
 
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
 
@@ -313,4 +313,99 @@ async fn r72_a_source_that_falls_silent_is_told_of() {
     assert_eq!(silent().await, [("shop".to_owned(), "order".to_owned(), 8 * HOUR)]);
     ordered(0).await;
     assert_eq!(silent().await, []);
+}
+
+/// Given tracking numbers that the extension Shipment Tracking keeps in an order, then each is a parcel that is told of once;
+/// those of orders from before are not.
+#[tokio::test]
+async fn tracking_numbers_in_an_order_are_parcels() {
+    let mut lab = shop_and_chat(Vendor::Chatway).await;
+    lab.config.flows = vec![
+        flow(EventKind::ShipmentCreated, ActKind::Send, Some("shipped")),
+        flow(EventKind::ShipmentUpdated, ActKind::Send, Some("shipped")),
+    ];
+    let parcel = |number: &str, url: Option<&str>| NewShipment {
+        number: Some(number.to_owned()),
+        carrier: Some("Bring".to_owned()),
+        url: url.map(str::to_owned),
+        ..NewShipment::default()
+    };
+    let id = lab.sandbox.place_order(lab.clock.now() - DAY, "shop", &order("ana@example.test", "processing"));
+    lab.sandbox.ship_order(lab.clock.now() - HOUR, "shop", &id, &parcel("OLD", None));
+    lab.ana().await;
+    lab.sandbox.ship_order(lab.clock.now(), "shop", &id, &parcel("A1", None));
+    let wrong = lab.sandbox.ship_order(lab.clock.now(), "shop", &id, &parcel("A2", Some("https://track.example/A2")));
+    lab.clock.advance(MINUTE);
+    assert_eq!(lab.work().await.sent, 2);
+    let said = lab.told("chat");
+    assert!(said[0].contains("A1") && said[0].contains("bring") && said[0].contains(&id), "{said:?}");
+    assert!(said[1].contains("https://track.example/A2") && said[1].contains("Bring"), "{said:?}");
+    // A number is corrected by taking it away and adding another.
+    lab.sandbox.set_shipment(lab.clock.now(), "shop", &id, &wrong, "number=A3");
+    lab.clock.advance(MINUTE);
+    assert_eq!(lab.work().await.sent, 1);
+    assert!(lab.told("chat")[2].contains("A3"));
+    lab.clock.advance(HOUR);
+    assert_eq!(lab.work().await, Pass::default());
+}
+
+/// Given two partial refunds, whose amounts the shop tells one by one, then each is told with what went back so far; the rest
+/// of the money is one more.
+#[tokio::test]
+async fn every_refund_is_told_once() {
+    let mut lab = shop_and_chat(Vendor::Chatway).await;
+    lab.config.flows = vec![flow(EventKind::OrderRefunded, ActKind::Send, Some("order-refunded"))];
+    lab.ana().await;
+    let id = lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "completed"));
+    for (at, (amount, so_far)) in [("3.00", "3.00"), ("5.00", "8.00"), ("17.00", "25.00")].into_iter().enumerate() {
+        lab.sandbox.refund_order(lab.clock.now(), "shop", &id, amount);
+        lab.clock.advance(MINUTE);
+        lab.work().await;
+        lab.work().await;
+        let said = lab.told("chat");
+        assert!(said.len() == 1 + at && said[at].contains(so_far), "{said:?}");
+    }
+}
+
+/// Given a flow on parcels, then it is accepted from the shops whose orders tell of them, and from others refused with the
+/// reason.
+#[test]
+fn a_flow_on_parcels_needs_a_shop_that_tells_of_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let own = folder.path().join("own/mine");
+    std::fs::create_dir_all(&own).expect("a folder");
+    let put = |name: &str, text: &str| std::fs::write(own.join(name), text).expect("a file");
+    let secret = "{ env = \"PATH\" }";
+    let check = |shop: &str| {
+        let config = format!(
+            "connectors_dir = \"own\"\n[store]\nurl = \"sqlite::memory:\"\n\
+             [connections.chat]\nconnector = \"chatway\"\napi_key = {secret}\n\
+             [connections.shop]\nbase_url = \"https://shop.example\"\n{shop}\n\
+             [[flows]]\non = \"shipment.created\"\nfrom = \"shop\"\nsend = \"shipped\"\nto = \"chat\"\n"
+        );
+        let path = folder.path().join("counterpart.toml");
+        std::fs::write(&path, config).expect("the configuration is written");
+        Config::load(&path).map(|config| config.flows.len()).map_err(|error| error.problems)
+    };
+    let keys = format!("consumer_key = {secret}\nconsumer_secret = {secret}");
+    for shop in [
+        format!("connector = \"shopify\"\naccess_token = {secret}"),
+        format!("connector = \"medusa\"\napi_key = {secret}"),
+        format!("connector = \"woocommerce\"\n{keys}"),
+    ] {
+        assert_eq!(check(&shop), Ok(1), "{shop}");
+    }
+    let refused = check(&format!("connector = \"hubspot\"\naccess_token = {secret}")).expect_err("it has no orders");
+    assert!(refused[0].message.contains("`shop` (hubspot) tells of no shipment"), "{refused:?}");
+    // A shop of the operator's own, whose orders do not say where their parcels are, and then do.
+    let mine = format!("connector = \"mine\"\n{keys}");
+    let facts = include_str!("../../connectors/woocommerce/connector.toml");
+    put("connector.toml", &facts.replace("name = \"woocommerce\"", "name = \"mine\""));
+    let reading = include_str!("../../mappings/order/woocommerce.toml").replace("\"woocommerce\"", "\"mine\"");
+    let (orders, _) = reading.split_once("[lists.shipments]").expect("the shipped file tells of parcels");
+    put("order.toml", orders);
+    let refused = check(&mine).expect_err("it does not say where parcels are");
+    assert!(refused.len() == 1 && refused[0].help.contains("[lists.shipments]"), "{refused:?}");
+    put("order.toml", &reading);
+    assert_eq!(check(&mine), Ok(1));
 }

@@ -7,7 +7,7 @@ use counterpart::engine::Pass;
 use counterpart::store::NewHook;
 use counterpart_connectors::{ActKind, Clock, Connection, ConnectionSpec, Delivery, Hint, OpenGate, RefusalKind};
 use counterpart_core::business::{EventKind, Order, OrderStatus};
-use counterpart_sandbox::{HookDelivery, Vendor};
+use counterpart_sandbox::{HookDelivery, NewShipment, Vendor};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -121,6 +121,69 @@ async fn a_payment_is_told_of_with_the_next_event() {
     }
     lab.work().await;
     assert_eq!(lab.told("chat").len(), 3, "{:?}", lab.told("chat"));
+}
+
+/// Given a parcel that is packed, leaves and arrives, then it is told of when it leaves and when it arrives, although its order
+/// is not touched; what was packed and called off is told to nobody.
+#[tokio::test]
+async fn a_parcel_is_told_of_when_it_leaves_and_not_when_it_is_packed() {
+    let mut lab = shop_and_chat().await;
+    lab.config.flows.extend([
+        flow(EventKind::ShipmentCreated, ActKind::Send, Some("shipped")),
+        flow(EventKind::ShipmentUpdated, ActKind::Send, Some("shipped")),
+        flow(EventKind::ShipmentDelivered, ActKind::Send, Some("delivered")),
+    ]);
+    lab.ana().await;
+    let order = lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "pending"));
+    twice(&lab, &lab.sandbox.take_hooks()).await;
+    let packed = |number: &str| NewShipment {
+        number: Some(number.to_owned()),
+        url: Some(format!("https://track.example/{number}")),
+        items: vec![(0, 1)],
+        packed: true,
+        ..NewShipment::default()
+    };
+    let parcels = ["A1", "A2", "A3"].map(|number| {
+        lab.clock.advance(MINUTE);
+        lab.sandbox.ship_order(lab.clock.now(), "shop", &order, &packed(number))
+    });
+    for (parcel, state, says) in [
+        (&parcels[2], "cancelled", None),
+        (&parcels[0], "shipped", Some("A1")),
+        (&parcels[1], "shipped", Some("https://track.example/A2")),
+        (&parcels[0], "delivered", Some("was delivered")),
+        (&parcels[0], "delivered", None),
+    ] {
+        lab.clock.advance(HOUR);
+        let before = lab.told("chat").len();
+        lab.sandbox.set_shipment(lab.clock.now(), "shop", &order, parcel, state);
+        let mut told = lab.sandbox.take_hooks();
+        told.reverse();
+        twice(&lab, &told).await;
+        let said = lab.told("chat").split_off(before);
+        assert_eq!(said.len(), usize::from(says.is_some()), "{state}: {said:?}");
+        assert!(says.is_none_or(|says| said[0].contains(says) && said[0].contains("Ana")), "{said:?}");
+    }
+    lab.clock.advance(DAY);
+    assert_eq!(lab.work().await, Pass::default());
+}
+
+/// Given refunds, which touch a payment and not its order, then the payment's event tells of each.
+#[tokio::test]
+async fn every_refund_is_told_once() {
+    let mut lab = shop_and_chat().await;
+    lab.config.flows.push(flow(EventKind::OrderRefunded, ActKind::Send, Some("order-refunded")));
+    lab.ana().await;
+    let id = lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "captured"));
+    twice(&lab, &lab.sandbox.take_hooks()).await;
+    assert_eq!(lab.told("chat").len(), 2);
+    for (at, (amount, so_far)) in [("3", "3.00"), ("5", "8.00"), ("17", "25.00")].into_iter().enumerate() {
+        lab.clock.advance(HOUR);
+        lab.sandbox.refund_order(lab.clock.now(), "shop", &id, amount);
+        twice(&lab, &lab.sandbox.take_hooks()).await;
+        let said = lab.told("chat");
+        assert!(said.len() == 3 + at && said[2 + at].contains(so_far), "{said:?}");
+    }
 }
 
 /// Given a wrong address, then nothing is taken.

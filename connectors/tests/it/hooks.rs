@@ -302,11 +302,13 @@ fn a_batch_is_refused_only_when_nothing_of_it_is_of_use() {
 
 /// Events of a parcel hold the order's id under another name than events of the order itself.
 #[test]
-fn medusa_tells_of_an_order_under_two_names() {
+fn medusa_tells_of_an_order_under_several_names() {
     let shop = shipped("medusa", &[("webhook_secret", "s3cret")]);
     for body in [
         r#"{"name":"order.placed","data":{"id":"order_01"},"metadata":{"created_at":"2026-03-04T09:15:00.120Z"}}"#,
         r#"{"name":"order.fulfillment_created","data":{"order_id":"order_01","fulfillment_id":"ful_01"},"metadata":{}}"#,
+        r#"{"name":"shipment.created","data":{"id":"ful_01","order_id":"order_01"},"metadata":{}}"#,
+        r#"{"name":"payment.refunded","data":{"id":"pay_01","order_id":"order_01"},"metadata":{}}"#,
     ] {
         let none = HeaderMap::new();
         let delivery = Delivery { path_secret: Some("s3cret"), ..post(&none, body.as_bytes()) };
@@ -591,6 +593,11 @@ fn shopify_signs_the_body_and_names_records_by_number() {
     assert_eq!(hint.occurred_at, Some(1_772_615_700_000));
     let hint = from("refunds/create", r#"{"id":5,"order_id":450789469}"#).unwrap().hints.remove(0);
     assert_eq!((hint.stream.as_str(), hint.external_id.as_str()), ("order", "450789469"));
+    for topic in ["fulfillments/create", "fulfillments/update", "fulfillment_events/create"] {
+        let body = r#"{"id":255858046,"order_id":450789469,"updated_at":"2026-03-04T04:15:00-05:00"}"#;
+        let hint = from(topic, body).unwrap().hints.remove(0);
+        assert_eq!((hint.stream.as_str(), hint.external_id.as_str()), ("order", "450789469"), "{topic}");
+    }
     assert!(from("customers/delete", r#"{"id":7}"#).unwrap().hints[0].deleted);
     assert_eq!(kind(from("products/update", r#"{"id":7}"#)), RefusalKind::UnknownTopic);
 }

@@ -11,9 +11,11 @@ use counterpart_connectors::{
     Clock, Connection, ConnectionSpec, ConnectorError, ErrorKind, Lane, PullMode, PullRequest, Transport,
     TransportError,
 };
-use counterpart_sandbox::{Faults, InstanceSpec, NewOrder, NewTicket, Options, Reply, Sandbox, TOKEN, Vendor};
+use counterpart_sandbox::{
+    Faults, InstanceSpec, NewOrder, NewShipment, NewTicket, Options, Reply, Sandbox, TOKEN, Vendor,
+};
 use secrecy::SecretString;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{START, open_at, spec_with};
 
@@ -264,10 +266,10 @@ fn shop(settings: &[(&str, &str)], orders: usize, lines: usize) -> Arc<InProcess
 /// Shopify's refusals come in a success: they are waited out for as long as the bucket needs, and then handed on.
 #[tokio::test]
 async fn an_empty_bucket_of_points_is_waited_out() {
-    let world = shop(&[("points_bucket", "1000"), ("points_restore", "50")], 50, 1);
+    let world = shop(&[("points_bucket", "1000"), ("points_restore", "50")], 20, 1);
     let connection = open_at(spec("shopify", "http://localhost/it"), world.clone(), world.clock.clone());
     let ids = orders(&connection, PullMode::Full).await.unwrap();
-    assert_eq!(ids.len(), 50);
+    assert_eq!(ids.len(), 20);
     let since = orders(&connection, PullMode::Since(START - 3_600_000)).await.unwrap();
     assert_eq!(since, ids, "many orders of one second are one order after another");
     let waited = world.clock.now() - START;
@@ -298,5 +300,31 @@ async fn no_line_of_a_long_order_is_lost() {
     for unknown in ["1", "gid://shopify/Customer/450789469", "#1001"] {
         let error = connection.fetch(Lane::Repair, "order", unknown).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::NotFound, "{unknown}");
+    }
+}
+
+/// The same for parcels and what is in them.
+#[tokio::test]
+async fn no_parcel_of_an_order_is_lost() {
+    let world = shop(&[], 3, 12);
+    let ids: Vec<String> = world.sandbox.orders("it").into_iter().map(|order| order.id).collect();
+    let sent = |order: &str, items: Vec<(usize, u32)>| {
+        let parcel = NewShipment { number: Some("A1".to_owned()), items, ..NewShipment::default() };
+        world.sandbox.ship_order(START - 1000, "it", order, &parcel)
+    };
+    sent(&ids[0], vec![]);
+    (0..3).for_each(|line| drop(sent(&ids[1], vec![(line, 2)])));
+    (0..2).for_each(|line| drop(sent(&ids[2], vec![(line, 2)])));
+    let connection = open_at(spec("shopify", "http://localhost/it"), world.clone(), world.clock.clone());
+    let request = PullRequest { stream: "order", mode: PullMode::Full, cursor: None, parent: None };
+    let page = connection.pull(Lane::Incremental, request).await.unwrap();
+    let shown = |at: usize| {
+        let parcels = page.records[at].body["fulfillments"].as_array().unwrap();
+        let lines = |parcel: &Value| parcel["fulfillmentLineItems"]["nodes"].as_array().map(Vec::len);
+        parcels.iter().filter_map(lines).collect::<Vec<_>>()
+    };
+    assert_eq!((shown(0), shown(1), shown(2)), (vec![12], vec![1, 1, 1], vec![1, 1]));
+    for listed in &page.records {
+        assert_eq!(&connection.fetch(Lane::Repair, "order", &listed.id).await.unwrap(), listed);
     }
 }
