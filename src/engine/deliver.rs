@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use counterpart_connectors::{Act, ActKind, ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest};
+use counterpart_core::Slot;
 use counterpart_core::business::{self, Author, Conversation, EventKind, Ticket, Topic};
 use counterpart_core::event::overtakes;
 use counterpart_core::gate::{self, Consent, Decision, Intent, LiveEvent, Origin, Purpose, Recipient};
@@ -19,7 +20,7 @@ use super::session::{STREAM, Wired};
 use super::worker::{Pass, Worker};
 use crate::config::{FlowConfig, Link};
 use crate::mutation::{self, Mutation};
-use crate::store::{Message, MessageState};
+use crate::store::{Message, MessageState, Record};
 
 /// A far end's clock may differ from ours by this much when a message is recognised by its text.
 const CLOCKS_DIFFER_MS: Millis = 5 * 60_000;
@@ -197,13 +198,16 @@ impl Worker<'_> {
         if self.is_echo(row, &kind).await? {
             return dropped("an echo: what was written the last time opened the ticket again");
         }
-        if row.action != ActKind::Send {
-            if let Some(by) = overtaken_by {
-                return dropped(&format!("overtaken by {by}"));
-            }
-            return self.way(wired, flow, row, event, now).await;
+        if row.action != ActKind::Send
+            && let Some(by) = overtaken_by
+        {
+            return dropped(&format!("overtaken by {by}"));
         }
-        let (conversation, way) = match self.way(wired, flow, row, event, now).await? {
+        let people = self.known_as(row).await?;
+        if row.action != ActKind::Send {
+            return self.way(wired, flow, row, &people, event, now).await;
+        }
+        let (conversation, way) = match self.way(wired, flow, row, &people, event, now).await? {
             Verdict::Go { conversation } => (conversation, None),
             Verdict::Open { contact } => (format!("{BEGUN}{contact}"), Some(Verdict::Open { contact })),
             other => (String::new(), Some(other)),
@@ -213,8 +217,8 @@ impl Worker<'_> {
             Some(cap) => self.engine.store.sent_since(&wired.name, &conversation, now - cap.per.ms()).await?,
             _ => Vec::new(),
         };
-        let consent = self.consent(row).await?;
-        let recipient = Recipient { consent, zone: row.party.timezone.clone(), session: None, sent_at };
+        let recipient =
+            Recipient { consent: consent(&people), zone: row.party.timezone.clone(), session: None, sent_at };
         let decision = gate::decide(&intent, &recipient, &flow.gate, now);
         let reason = decision.reason().to_owned();
         match decision {
@@ -257,24 +261,8 @@ impl Worker<'_> {
         Ok(opened.iter().any(follows))
     }
 
-    /// What the person is known to want: an opt-out at any system counts.
-    async fn consent(&self, row: &Message) -> Result<Consent, EngineError> {
-        let mut consent = Consent::Unknown;
-        for record in self.known_as(row).await? {
-            let given = record.fields.iter().find(|(name, _)| name.as_str() == "consent.marketing");
-            match given.map(|(_, slot)| slot) {
-                Some(counterpart_core::Slot::Set(counterpart_core::Value::Bool(false))) => {
-                    return Ok(Consent::OptedOut);
-                }
-                Some(counterpart_core::Slot::Set(counterpart_core::Value::Bool(true))) => consent = Consent::Given,
-                _ => {}
-            }
-        }
-        Ok(consent)
-    }
-
     /// The records of the person a message concerns, at all systems.
-    async fn known_as(&self, row: &Message) -> Result<Vec<crate::store::Record>, EngineError> {
+    async fn known_as(&self, row: &Message) -> Result<Vec<Record>, EngineError> {
         let store = &self.engine.store;
         let mut keys = Vec::new();
         if let Some(email) = &row.party.email {
@@ -300,6 +288,7 @@ impl Worker<'_> {
         wired: &Arc<Wired>,
         flow: &FlowConfig,
         row: &Message,
+        people: &[Record],
         event: LiveEvent,
         now: Millis,
     ) -> Result<Verdict, EngineError> {
@@ -314,7 +303,7 @@ impl Worker<'_> {
             let known = self.engine.store.document(&wired.name, "conversation", named).await?;
             found.push((named.clone(), known.map(parsed).unwrap_or_default()));
         } else {
-            for record in self.known_as(row).await?.iter().filter(|record| record.connection == wired.name) {
+            for record in people.iter().filter(|record| record.connection == wired.name) {
                 let there = self
                     .engine
                     .store
@@ -510,6 +499,20 @@ impl Worker<'_> {
 
 fn parsed(value: Value) -> Conversation {
     serde_json::from_value(value).unwrap_or_default()
+}
+
+/// What the person is known to want: an opt-out at any system counts.
+fn consent(people: &[Record]) -> Consent {
+    let mut consent = Consent::Unknown;
+    for record in people {
+        let given = record.fields.iter().find(|(name, _)| name.as_str() == "consent.marketing");
+        match given.map(|(_, slot)| slot) {
+            Some(Slot::Set(counterpart_core::Value::Bool(false))) => return Consent::OptedOut,
+            Some(Slot::Set(counterpart_core::Value::Bool(true))) => consent = Consent::Given,
+            _ => {}
+        }
+    }
+    consent
 }
 
 fn count(row: &Message, pass: &mut Pass) {
