@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use counterpart_core::business::EventKind;
+use counterpart_core::event::Known;
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -137,8 +138,8 @@ impl Store {
         connection: &str,
         stream: &str,
         external_ids: &[&str],
-    ) -> Result<BTreeMap<String, Vec<(EventKind, String)>>> {
-        let mut known: BTreeMap<String, Vec<(EventKind, String)>> = BTreeMap::new();
+    ) -> Result<BTreeMap<String, Vec<Known>>> {
+        let mut known: BTreeMap<String, Vec<Known>> = BTreeMap::new();
         for part in external_ids.chunks(BATCH) {
             let rows = Entity::find()
                 .filter(Column::Tenant.eq(self.tenant()))
@@ -150,7 +151,8 @@ impl Store {
                 .await?;
             for row in rows {
                 if let Ok(kind) = row.kind.parse() {
-                    known.entry(row.external_id).or_default().push((kind, row.nth));
+                    let event = Known { kind, nth: row.nth, at: row.happened_at };
+                    known.entry(row.external_id).or_default().push(event);
                 }
             }
         }
