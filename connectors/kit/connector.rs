@@ -1,18 +1,20 @@
 //! The trait every vendor implements, and what goes in and out of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::act::{Act, Acted};
+use super::act::{Act, Acted, NewTicket};
 use super::clock::{Clock, Millis};
 use super::error::ConnectorError;
 use super::gate::Lane;
 use super::http::Http;
 use super::manifest::Manifest;
 use super::settings::Settings;
+use super::ticket;
 
 /// One vendor object as it was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -189,4 +191,12 @@ pub trait Connector: Send + Sync {
     /// Does something in a conversation, once: a failure after which it may have happened is
     /// [`OutcomeUnknown`](super::error::ErrorKind::OutcomeUnknown).
     async fn act(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError>;
+    /// Opens a ticket, once, as `act` does; [`find`](Connector::find) finds it by its mark.
+    async fn open_ticket(&self, cx: &Cx, new: NewTicket<'_>) -> Result<Acted, ConnectorError> {
+        ticket::open(self.manifest(), cx, new).await
+    }
+    /// Sets fields of a ticket, in the vendor's words. Again it changes nothing.
+    async fn set_ticket(&self, cx: &Cx, id: &str, fields: &BTreeMap<String, String>) -> Result<Acted, ConnectorError> {
+        ticket::set(self, cx, id, fields).await
+    }
 }

@@ -234,7 +234,7 @@ impl Connector for Rest {
 }
 
 /// The body of an act, its texts with placeholders filled.
-fn filled(cx: &Cx, value: &Value, values: &[(&str, &str)]) -> Value {
+pub(super) fn filled(cx: &Cx, value: &Value, values: &[(&str, &str)]) -> Value {
     match value {
         Value::String(text) => Value::String(cx.settings.render(text, values)),
         Value::Array(list) => list.iter().map(|item| filled(cx, item, values)).collect(),
@@ -326,7 +326,7 @@ fn total(place: &str, answer: &Answer, body: &Value) -> Option<u64> {
 }
 
 /// Puts `body` under `place`, building the objects on the way.
-fn wrap(body: &Value, place: &str) -> Value {
+pub(super) fn wrap(body: &Value, place: &str) -> Value {
     let steps = place.split('/').filter(|step| !step.is_empty());
     steps.rev().fold(body.clone(), |inner, step| Value::Object([(step.to_owned(), inner)].into_iter().collect()))
 }

@@ -133,7 +133,7 @@ fn to(message: &Message) -> String {
 async fn retry(out: &Output, store: &Store, id: i64, yes: bool) -> Result<u8, Failure> {
     let message = find(store, id).await?;
     let show = format!("`counterpart outbox show {id}` shows it");
-    if matches!(message.action, ActKind::Send | ActKind::Note) && message.text.is_none() {
+    if matches!(message.action, ActKind::Send | ActKind::Note | ActKind::OpenTicket) && message.text.is_none() {
         let message = format!("message {id} has no text: its template could not be filled");
         return Err(Failure::usage(message, show));
     }

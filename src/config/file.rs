@@ -249,7 +249,7 @@ pub enum LinkFile {
     Person,
 }
 
-/// `[[flows]]`: exactly one of `send`, `note`, `resolve` and `reopen`.
+/// `[[flows]]`: exactly one of `send`, `note`, `resolve`, `reopen`, `open_ticket` and `set_ticket`.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlowFile {
@@ -268,6 +268,16 @@ pub struct FlowFile {
     pub resolve: Option<String>,
     /// The connection whose conversation is opened again.
     pub reopen: Option<String>,
+    /// The desk connection in which a ticket is opened; `text` says what it says.
+    pub open_ticket: Option<String>,
+    /// The template of that ticket: its first line is the subject.
+    pub text: Option<String>,
+    /// The desk connection in which `fields` of a ticket are set: of the one that the event is about, or of those that name
+    /// its conversation.
+    pub set_ticket: Option<String>,
+    /// The fields, such as `{ status = "solved" }`.
+    #[serde(default)]
+    pub fields: BTreeMap<String, String>,
     /// The chat connection that a message or note goes to.
     pub to: Option<String>,
     /// With a ticket's event and `resolve` or `reopen`: `explicit` (without it) takes the conversation that the ticket names,

@@ -139,8 +139,10 @@ pub struct FlowConfig {
     pub from: String,
     /// What it does there.
     pub act: ActKind,
-    /// The chat connection in which it does it.
+    /// The chat or desk connection in which it does it.
     pub to: String,
+    /// The fields of a ticket that it sets, and their values.
+    pub fields: BTreeMap<String, String>,
     /// The template of what it writes.
     pub template: Option<String>,
     /// How a ticket leads to the conversation that is resolved or opened again.

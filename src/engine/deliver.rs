@@ -3,12 +3,12 @@
 //! Before an attempt its row says `sending`; whatever ends the program then leaves an attempt of which nobody knows, and
 //! that one is looked for at the vendor before anything is sent again. It is sent again only when it is surely not there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use counterpart_connectors::{Act, ActKind, ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest};
+use counterpart_connectors::{Act, ActKind, Acted, ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest};
 use counterpart_core::Slot;
-use counterpart_core::business::{self, Author, Conversation, EventKind, Ticket, Topic};
+use counterpart_core::business::{self, Author, Conversation, EventKind, Party, Ticket, Topic};
 use counterpart_core::event::overtakes;
 use counterpart_core::gate::{self, Consent, Decision, Intent, LiveEvent, Origin, Purpose, Recipient};
 use counterpart_core::normalize;
@@ -31,12 +31,12 @@ const MAX_ATTEMPTS: i32 = 5;
 /// Pause after a failure that left nothing behind; it doubles.
 const BACKOFF_MS: Millis = 5_000;
 /// When a person's conversation is looked for again.
-const NO_ROUTE_MS: Millis = 10 * 60_000;
+pub(super) const NO_ROUTE_MS: Millis = 10 * 60_000;
 /// When the vendor is asked again about an attempt it could not be asked about.
 const ASK_AGAIN_MS: Millis = 60_000;
 /// Pages of a conversation that are searched for an attempt.
 const MAX_PAGES: usize = 200;
-const NO_ROUTE: &str = "no_route";
+pub(super) const NO_ROUTE: &str = "no_route";
 /// Stands before the contact's id where a conversation with them is being begun.
 const BEGUN: &str = "contact:";
 /// Conversations of a contact among which a begun one is looked for.
@@ -44,22 +44,35 @@ const RECENT: usize = 20;
 /// A ticket that opens again within this time after we wrote was opened by what we wrote.
 const ECHO_MS: Millis = 10 * 60_000;
 
-/// What to do with a row now.
-enum Verdict {
-    Go {
-        conversation: String,
-    },
+/// What is done about a row.
+#[derive(Clone)]
+pub(super) enum Todo {
+    /// In this conversation.
+    Talk { conversation: String },
     /// There is no conversation, and one can be begun with this contact.
-    Open {
-        contact: String,
-    },
-    Hold {
-        until: Millis,
-        reason: String,
-    },
-    Drop {
-        reason: String,
-    },
+    Begin { contact: String },
+    /// At a desk, for this person.
+    OpenTicket { party: Box<Party> },
+    /// At a desk, with these tickets.
+    SetTickets { ids: Vec<String>, fields: BTreeMap<String, String> },
+}
+
+impl Todo {
+    /// The conversation that the row belongs to from now on.
+    fn conversation(&self, row: &Message) -> Option<String> {
+        match self {
+            Todo::Talk { conversation } => Some(conversation.clone()),
+            Todo::Begin { contact } => Some(format!("{BEGUN}{contact}")),
+            Todo::OpenTicket { .. } | Todo::SetTickets { .. } => row.conversation.clone(),
+        }
+    }
+}
+
+/// What to do with a row now.
+pub(super) enum Verdict {
+    Go(Todo),
+    Hold { until: Millis, reason: String },
+    Drop { reason: String },
 }
 
 impl Worker<'_> {
@@ -85,9 +98,8 @@ impl Worker<'_> {
 
     /// One row that may go out. False when the vendor is not to be asked for now.
     async fn attempt(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<bool, EngineError> {
-        let (kind, conversation) = match self.judge(wired, row).await? {
-            Verdict::Go { conversation } => (row.action, conversation),
-            Verdict::Open { contact } => (ActKind::Open, format!("{BEGUN}{contact}")),
+        let todo = match self.judge(wired, row).await? {
+            Verdict::Go(todo) => todo,
             Verdict::Hold { until, reason } => {
                 self.set(row, MessageState::Held, Some(&reason), until, None).await?;
                 return Ok(true);
@@ -98,29 +110,21 @@ impl Worker<'_> {
                 return Ok(true);
             }
         };
+        let conversation = todo.conversation(row);
+        let conversation = conversation.as_deref();
         let late = mutation::is_planted(Mutation::SendsAreStoredAfterwards);
-        if !late && !self.engine.store.message_sending(row.id, &conversation, self.engine.clock.now()).await? {
+        if !late && !self.engine.store.message_sending(row.id, conversation, self.engine.clock.now()).await? {
             return Ok(true);
         }
-        let act = Act {
-            kind,
-            conversation: conversation.strip_prefix(BEGUN).unwrap_or(&conversation),
-            text: row.text.as_deref().unwrap_or_default(),
-            mark: &row.mark,
-        };
-        let lane = match row.action {
-            ActKind::Send | ActKind::Open | ActKind::Note => Lane::Customer,
-            ActKind::Resolve | ActKind::Reopen => Lane::Resolve,
-        };
-        let outcome = wired.connection.act(lane, act).await;
+        let outcome = self.act(wired, row, &todo).await;
         if late {
-            self.engine.store.message_sending(row.id, &conversation, self.engine.clock.now()).await?;
+            self.engine.store.message_sending(row.id, conversation, self.engine.clock.now()).await?;
         }
         match outcome {
             Ok(acted) => {
                 count(row, pass);
                 let mut made = acted.made;
-                if kind == ActKind::Open
+                if matches!(todo, Todo::Begin { .. })
                     && let Some(conversation) = made.take()
                 {
                     self.engine.store.message_opened(row.id, &conversation).await?;
@@ -130,6 +134,22 @@ impl Worker<'_> {
             }
             Err(error) => self.failed(wired, row, error, pass).await,
         }
+    }
+
+    /// The call itself, once.
+    async fn act(&self, wired: &Wired, row: &Message, todo: &Todo) -> Result<Acted, ConnectorError> {
+        let (kind, conversation) = match todo {
+            Todo::Talk { conversation } => (row.action, conversation),
+            Todo::Begin { contact } => (ActKind::Open, contact),
+            Todo::OpenTicket { party } => return self.open_ticket(wired, row, party).await,
+            Todo::SetTickets { ids, fields } => return self.set_tickets(wired, ids, fields).await,
+        };
+        let lane = match row.action {
+            ActKind::Send | ActKind::Open | ActKind::Note => Lane::Customer,
+            ActKind::Resolve | ActKind::Reopen | ActKind::OpenTicket | ActKind::SetTicket => Lane::Resolve,
+        };
+        let text = row.text.as_deref().unwrap_or_default();
+        wired.connection.act(lane, Act { kind, conversation, text, mark: &row.mark }).await
     }
 
     /// Sorts a failure into what surely did not happen, what never will, and what nobody knows.
@@ -189,13 +209,13 @@ impl Worker<'_> {
         let Some(flow) = self.engine.config.flows.iter().find(|flow| flow.name == row.flow) else {
             return dropped("the flow is gone");
         };
-        let Some((kind, happened_at, seen_at, live)) = self.engine.store.event(row.event_id).await? else {
+        let Some(stored) = self.engine.store.event(row.event_id).await? else {
             return dropped("the event is gone");
         };
-        let origin = if live { Origin::Live } else { Origin::Backfill };
-        let Ok(event) = LiveEvent::new(origin, happened_at, seen_at) else { return dropped("backfill") };
-        let overtaken_by = self.overtaken_by(row, &kind).await?;
-        if self.is_echo(row, &kind).await? {
+        let origin = if stored.live { Origin::Live } else { Origin::Backfill };
+        let Ok(event) = LiveEvent::new(origin, stored.happened_at, stored.seen_at) else { return dropped("backfill") };
+        let overtaken_by = self.overtaken_by(row, &stored.kind).await?;
+        if self.is_echo(row, &stored.kind).await? {
             return dropped("an echo: what was written the last time opened the ticket again");
         }
         if row.action != ActKind::Send
@@ -203,16 +223,21 @@ impl Worker<'_> {
         {
             return dropped(&format!("overtaken by {by}"));
         }
-        let people = self.known_as(row).await?;
-        if row.action != ActKind::Send {
-            return self.way(wired, flow, row, &people, event, now).await;
-        }
-        let (conversation, way) = match self.way(wired, flow, row, &people, event, now).await? {
-            Verdict::Go { conversation } => (conversation, None),
-            Verdict::Open { contact } => (format!("{BEGUN}{contact}"), Some(Verdict::Open { contact })),
-            other => (String::new(), Some(other)),
+        let people = self.known_as(flow, row).await?;
+        let late = now.saturating_sub(event.happened_at()) > flow.gate.max_age.ms();
+        let way = match row.action {
+            ActKind::OpenTicket => self.requester(row, &people, late, now).await?,
+            ActKind::SetTicket => self.tickets(wired, flow, row, &stored, late, now).await?,
+            _ => self.way(wired, flow, row, &people, late, now).await?,
         };
-        let intent = Intent { event, purpose: Purpose::of(&kind), template_allowed: false, overtaken_by };
+        if row.action != ActKind::Send {
+            return Ok(way);
+        }
+        let conversation = match &way {
+            Verdict::Go(todo) => todo.conversation(row).unwrap_or_default(),
+            _ => String::new(),
+        };
+        let intent = Intent { event, purpose: Purpose::of(&stored.kind), template_allowed: false, overtaken_by };
         let sent_at = match &flow.gate.cap {
             Some(cap) => self.engine.store.sent_since(&wired.name, &conversation, now - cap.per.ms()).await?,
             _ => Vec::new(),
@@ -222,9 +247,9 @@ impl Worker<'_> {
         let decision = gate::decide(&intent, &recipient, &flow.gate, now);
         let reason = decision.reason().to_owned();
         match decision {
-            Decision::Pass(_) => Ok(way.unwrap_or(Verdict::Go { conversation })),
+            Decision::Pass(_) => Ok(way),
             Decision::Hold { until, .. } => Ok(match way {
-                Some(Verdict::Hold { until: later, reason }) if later > until => Verdict::Hold { until: later, reason },
+                Verdict::Hold { until: later, reason } if later > until => Verdict::Hold { until: later, reason },
                 _ => Verdict::Hold { until, reason },
             }),
             Decision::Drop(_) => Ok(Verdict::Drop {
@@ -261,8 +286,9 @@ impl Worker<'_> {
         Ok(opened.iter().any(follows))
     }
 
-    /// The records of the person a message concerns, at all systems.
-    async fn known_as(&self, row: &Message) -> Result<Vec<Record>, EngineError> {
+    /// The records of the person a message concerns, at all systems. Who is known by neither address nor number is looked for
+    /// where the event happened.
+    async fn known_as(&self, flow: &FlowConfig, row: &Message) -> Result<Vec<Record>, EngineError> {
         let store = &self.engine.store;
         let mut keys = Vec::new();
         if let Some(email) = &row.party.email {
@@ -274,6 +300,9 @@ impl Worker<'_> {
             keys.push(("phone".to_owned(), number));
         }
         let mut found = store.records_by_keys(STREAM, &keys).await?;
+        if let Some(id) = row.party.id.as_deref().filter(|_| keys.is_empty()) {
+            found.extend(store.record(&flow.from, STREAM, id).await?);
+        }
         let entities: BTreeSet<i64> = found.iter().filter_map(|record| record.entity_id).collect();
         let entities: Vec<i64> = entities.into_iter().collect();
         found.extend(store.records_of_entities(STREAM, &entities).await?);
@@ -289,7 +318,7 @@ impl Worker<'_> {
         flow: &FlowConfig,
         row: &Message,
         people: &[Record],
-        event: LiveEvent,
+        late: bool,
         now: Millis,
     ) -> Result<Verdict, EngineError> {
         let mut found: Vec<(String, Conversation)> = Vec::new();
@@ -320,12 +349,11 @@ impl Worker<'_> {
                 b,
             ))
         });
-        let late = now.saturating_sub(event.happened_at()) > flow.gate.max_age.ms();
         let Some((conversation, known)) = found.pop() else {
             if let Some(contact) =
                 contact.filter(|_| row.action == ActKind::Send && wired.connection.can(ActKind::Open))
             {
-                return Ok(Verdict::Open { contact });
+                return Ok(Verdict::Go(Todo::Begin { contact }));
             }
             return Ok(match late && row.action != ActKind::Send {
                 true => Verdict::Drop { reason: NO_ROUTE.to_owned() },
@@ -333,10 +361,10 @@ impl Worker<'_> {
             });
         };
         if !closes {
-            return Ok(Verdict::Go { conversation });
+            return Ok(Verdict::Go(Todo::Talk { conversation }));
         }
         match self.may_close(wired, flow, row, &conversation, known).await? {
-            Ok(None) => Ok(Verdict::Go { conversation }),
+            Ok(None) => Ok(Verdict::Go(Todo::Talk { conversation })),
             Ok(Some(reason)) => Ok(Verdict::Drop { reason: reason.to_owned() }),
             Err(error) if late => Ok(Verdict::Drop { reason: error.message }),
             Err(error) => Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: error.message }),
@@ -411,7 +439,7 @@ impl Worker<'_> {
     /// An attempt of which nobody knows: found at the vendor it is settled, surely not there it is made again.
     async fn look_for(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<(), EngineError> {
         let now = self.engine.clock.now();
-        if matches!(row.action, ActKind::Resolve | ActKind::Reopen) {
+        if matches!(row.action, ActKind::Resolve | ActKind::Reopen | ActKind::SetTicket) {
             // To do it once more changes nothing.
             return self.set(row, MessageState::Pending, None, 0, None).await;
         }
@@ -419,28 +447,21 @@ impl Worker<'_> {
         if now < settled {
             return self.set(row, MessageState::Unknown, row.reason.as_deref(), settled, None).await;
         }
-        let Some(conversation) = &row.conversation else {
-            return self.set(row, MessageState::Pending, None, 0, None).await;
+        let found = match row.action {
+            ActKind::OpenTicket => self.marked_ticket(wired, row).await,
+            _ => self.arrived(wired, row).await?,
         };
-        let thread = match conversation.strip_prefix(BEGUN) {
-            Some(contact) => self.recent_words(wired, contact).await,
-            None => self.thread(wired, conversation).await,
-        };
-        let thread = match thread {
-            Ok(thread) => thread,
+        let found = match found {
+            Ok(found) => found,
             Err(error) => {
                 let why = format!("whether it arrived could not be looked up: {}", error.message);
                 return self.set(row, MessageState::Unknown, Some(&why), now + ASK_AGAIN_MS, None).await;
             }
         };
-        let own = self.engine.store.own_messages(&wired.name, conversation).await?;
-        let marks = self.engine.documents.get(&(wired.name.clone(), "message".to_owned()));
-        let marked = marks.is_some_and(|document| document.reads("mark"));
-        let found = thread.iter().find(|message| !own.contains(&message.id) && is_it(message, row, marked));
         match found {
-            Some(message) => {
+            Some(id) => {
                 count(row, pass);
-                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, Some(&message.id)).await
+                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, Some(&id)).await
             }
             None if row.attempts >= MAX_ATTEMPTS => {
                 let why = "not there after several attempts";
@@ -448,6 +469,28 @@ impl Worker<'_> {
             }
             None => self.set(row, MessageState::Pending, Some("surely not there"), 0, None).await,
         }
+    }
+
+    /// The vendor's id of the message that an attempt left in its conversation.
+    async fn arrived(
+        &self,
+        wired: &Wired,
+        row: &Message,
+    ) -> Result<Result<Option<String>, ConnectorError>, EngineError> {
+        let Some(conversation) = &row.conversation else { return Ok(Ok(None)) };
+        let thread = match conversation.strip_prefix(BEGUN) {
+            Some(contact) => self.recent_words(wired, contact).await,
+            None => self.thread(wired, conversation).await,
+        };
+        let thread = match thread {
+            Ok(thread) => thread,
+            Err(error) => return Ok(Err(error)),
+        };
+        let own = self.engine.store.own_messages(&wired.name, conversation).await?;
+        let marks = self.engine.documents.get(&(wired.name.clone(), "message".to_owned()));
+        let marked = marks.is_some_and(|document| document.reads("mark"));
+        let mut ours = thread.into_iter().filter(|message| !own.contains(&message.id) && is_it(message, row, marked));
+        Ok(Ok(ours.next().map(|message| message.id)))
     }
 
     /// The messages of a contact's newest conversations: among them is one that an unknown attempt began.
@@ -519,6 +562,7 @@ fn count(row: &Message, pass: &mut Pass) {
     match row.action {
         ActKind::Send | ActKind::Open | ActKind::Note => pass.sent += 1,
         ActKind::Resolve | ActKind::Reopen => pass.resolved += 1,
+        ActKind::OpenTicket | ActKind::SetTicket => pass.tickets += 1,
     }
 }
 

@@ -1,6 +1,6 @@
 //! From changed business records to events, and from events to what the flows do about them.
 
-use counterpart_connectors::{ActKind, Millis};
+use counterpart_connectors::Millis;
 use counterpart_core::business::{Conversation, Order, Party, Shipment, Subject, Ticket, TicketStatus};
 use counterpart_core::event::{self, Happened};
 use counterpart_core::normalize;
@@ -104,11 +104,6 @@ impl Worker<'_> {
                 Err(error) => problem = Some(error.to_string()),
             }
         }
-        let conversation = match subject {
-            Subject::Ticket(ticket) => ticket.conversation.clone(),
-            Subject::Conversation(conversation) if flow.from == flow.to => Some(conversation.id.clone()),
-            _ => None,
-        };
         Some(NewMessage {
             key: format!(
                 "{}|{}/{}/{}|{}|{}",
@@ -123,11 +118,22 @@ impl Worker<'_> {
             action: flow.act,
             connection: flow.to.clone(),
             party: Party { language: None, ..party.clone() },
-            conversation,
-            text: text.filter(|_| matches!(flow.act, ActKind::Send | ActKind::Note)),
+            conversation: named(flow, subject),
+            text,
             state: if problem.is_some() { MessageState::Refused } else { MessageState::Pending },
             reason: problem,
         })
+    }
+}
+
+/// The conversation that an event itself names: for what is done there, or for the tickets that belong to it.
+pub(super) fn named(flow: &FlowConfig, subject: &Subject) -> Option<String> {
+    match subject {
+        Subject::Ticket(ticket) => ticket.conversation.clone(),
+        Subject::Conversation(conversation) if flow.from == flow.to || flow.act.is_at_desk() => {
+            Some(conversation.id.clone())
+        }
+        _ => None,
     }
 }
 

@@ -21,6 +21,7 @@ mod report;
 mod revert;
 mod run;
 mod session;
+mod tickets;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -183,14 +184,14 @@ fn documents(config: &Config) -> Result<BTreeMap<(String, String), Arc<Document>
     Ok(found)
 }
 
-/// The streams that the flows live on: what happens at one end, conversations and their messages at the other.
+/// The streams that the flows live on: what happens at one end, conversations and their messages, or tickets, at the other.
 fn flow_streams(config: &Config) -> BTreeSet<(String, String)> {
     let mut streams = BTreeSet::new();
     for flow in &config.flows {
         let topic = flow.on.as_str().split('.').next().unwrap_or_default();
         streams.insert((flow.from.clone(), topic.to_owned()));
-        streams.insert((flow.to.clone(), "conversation".to_owned()));
-        streams.insert((flow.to.clone(), "message".to_owned()));
+        let there: &[&str] = if flow.act.is_at_desk() { &["ticket"] } else { &["conversation", "message"] };
+        streams.extend(there.iter().map(|stream| (flow.to.clone(), (*stream).to_owned())));
     }
     streams
 }

@@ -218,7 +218,7 @@ impl Store {
     }
 
     /// It is about to be sent: from here on it may have arrived. False when it is not to be sent any more.
-    pub async fn message_sending(&self, id: i64, conversation: &str, now: Millis) -> Result<bool> {
+    pub async fn message_sending(&self, id: i64, conversation: Option<&str>, now: Millis) -> Result<bool> {
         let tx = self.begin().await?;
         let done = Entity::update_many()
             .col_expr(Column::State, Expr::value(MessageState::Sending))
@@ -233,6 +233,18 @@ impl Store {
             .await?;
         tx.commit().await?;
         Ok(done.rows_affected == 1)
+    }
+
+    /// Whom it is for is known better now. Every attempt says the same from here on.
+    pub async fn message_is_for(&self, id: i64, party: &Party) -> Result<()> {
+        let tx = self.begin().await?;
+        Entity::update_many()
+            .col_expr(Column::Party, Expr::value(to_text(party)))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.eq(id))
+            .exec(&tx)
+            .await?;
+        Ok(tx.commit().await?)
     }
 
     /// A message began a conversation of its own.
@@ -405,11 +417,8 @@ impl TryFrom<Model> for Message {
 
     fn try_from(row: Model) -> Result<Message> {
         let id = row.id.to_string();
-        let acts = [ActKind::Send, ActKind::Open, ActKind::Note, ActKind::Resolve, ActKind::Reopen];
-        let action = acts.into_iter().find(|act| act.word() == row.action).ok_or_else(|| StoreError::Corrupt {
-            what: "message",
-            id: id.clone(),
-            why: format!("there is no act `{}`", row.action),
+        let action = ActKind::ALL.into_iter().find(|act| act.word() == row.action).ok_or_else(|| {
+            StoreError::Corrupt { what: "message", id: id.clone(), why: format!("there is no act `{}`", row.action) }
         })?;
         Ok(Message {
             party: from_text("message", &id, &row.party)?,

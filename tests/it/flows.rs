@@ -28,6 +28,7 @@ pub fn flow(on: EventKind, act: ActKind, template: Option<&str>) -> FlowConfig {
         from: "shop".to_owned(),
         act,
         to: "chat".to_owned(),
+        fields: std::collections::BTreeMap::new(),
         template: template.map(str::to_owned),
         link: Link::Explicit,
         when: None,

@@ -1,12 +1,16 @@
 //! What flows do at desks, what counts as news of a ticket or a conversation, and what is done when there is no way.
 
-use counterpart::config::FlowConfig;
+use std::collections::BTreeMap;
+
+use counterpart::config::{Config, FlowConfig};
 use counterpart::engine::Pass;
+use counterpart::store::MessageState;
 use counterpart_connectors::{ActKind, Clock};
 use counterpart_core::business::EventKind;
 use counterpart_sandbox::{Author, Vendor};
+use serde_json::json;
 
-use crate::flows::flow;
+use crate::flows::{flow, order};
 use crate::flows_tickets::{PAIRS, chat_and_desk, on, write_note};
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
 
@@ -78,5 +82,269 @@ async fn a_resolved_conversation_is_an_event() {
         assert_eq!(chats.iter().collect::<Vec<_>>(), news, "{vendor:?}");
         lab.clock.advance(DAY);
         assert_eq!(lab.work().await, Pass::default());
+    }
+}
+
+const TICKET: &str = "Chat with {{ conversation.contact.name | default(\"somebody\") }}\n\nIt was resolved.";
+
+/// A chat whose resolved conversations open tickets at a desk.
+async fn chat_opens_tickets(chat: Vendor, desk: Vendor) -> Lab {
+    let mut lab = chat_and_desk(chat, desk).await;
+    if desk == Vendor::Rt {
+        lab.set("desk", "queue", json!("General"));
+    }
+    write_text(&mut lab, "from-chat", "conversation.resolved", TICKET);
+    let open = flow(EventKind::ConversationResolved, ActKind::OpenTicket, Some("from-chat"));
+    lab.config.flows.push(FlowConfig { from: "chat".to_owned(), to: "desk".to_owned(), ..open });
+    // Only what begins from here on is news.
+    lab.run().await;
+    lab.work().await;
+    lab.clock.advance(HOUR);
+    lab
+}
+
+impl Lab {
+    /// Ana's chat, answered and resolved.
+    async fn resolved_chat(&self) -> String {
+        let chat = self.answered_chat().await;
+        self.sandbox.resolve_chat(self.clock.now(), "chat", &chat, true);
+        chat
+    }
+
+    /// Tickets that were made at the desk, calls that may have made one included.
+    fn made(&self) -> usize {
+        self.sandbox.tickets("desk").len()
+    }
+}
+
+/// Given a conversation that is resolved, then one ticket is opened for its contact, which names it, whatever the network does
+/// to the call; and when the chat is open again, the ticket's close resolves it.
+#[tokio::test]
+async fn a_ticket_is_made_from_a_chat_once_and_leads_back_to_it() {
+    for (chat_is, desk_is) in PAIRS {
+        for faults in ["none", "cut_after=1", "cut_before=1", "error_after=1", "5xx=1"] {
+            let lab = chat_opens_tickets(chat_is, desk_is).await;
+            let what = format!("{chat_is:?} {desk_is:?} {faults}");
+            let chat = lab.resolved_chat().await;
+            {
+                let engine = lab.engine(lab.network());
+                let worker = engine.worker().await.expect("nobody else works");
+                worker.read().await.expect("it reads");
+                lab.faults(faults);
+                worker.pass().await.expect("it works");
+                lab.faults("none");
+                worker.close().await.expect("it ends");
+            }
+            let after = lab.intents().await.remove(0);
+            let known = if faults == "none" { MessageState::Sent } else { MessageState::Unknown };
+            assert_eq!(after.state, known, "{what} {after:?}");
+            lab.clock.advance(10 * MINUTE);
+            lab.work().await;
+            lab.work().await;
+            let tickets = lab.sandbox.tickets("desk");
+            assert_eq!(tickets.len(), 1, "{what} {:?}", lab.intents().await);
+            assert!(tickets[0].subject.starts_with("Chat with"), "{what} {tickets:?}");
+            assert!(tickets[0].fields.values().any(|value| *value == chat), "{what} {tickets:?}");
+            let intent = lab.intents().await.remove(0);
+            assert_eq!((intent.state, intent.remote_id.as_deref()), (MessageState::Sent, Some("1")), "{what}");
+            lab.later().await;
+            let read = lab.store.document("desk", "ticket", "1").await.expect("the store answers").expect("a ticket");
+            assert_eq!(read["requester"]["email"], "ana@example.test", "{what}");
+            assert_eq!(read["conversation"], json!(chat), "{what}");
+
+            lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, false);
+            lab.later().await;
+            lab.desk("1", "solved");
+            assert_eq!(lab.later().await.resolved, 1, "{what} {:?}", lab.intents().await);
+            assert!(lab.is_resolved(&chat));
+            lab.later().await;
+            assert_eq!((lab.later().await, lab.made()), (Pass::default(), 1), "{what}");
+        }
+    }
+}
+
+/// Given an order of somebody without an e-mail address, then the ticket waits, and is given up when it is old.
+#[tokio::test]
+async fn a_ticket_needs_a_requester() {
+    let mut lab =
+        Lab::new(&[("chat", Vendor::Chatway), ("shop", Vendor::Woocommerce), ("desk", Vendor::Zendesk)]).await;
+    write_text(&mut lab, "refund", "order.refunded", "Refund of order {{ order.number }}");
+    let open = flow(EventKind::OrderCreated, ActKind::OpenTicket, Some("refund"));
+    lab.config.flows = vec![FlowConfig { to: "desk".to_owned(), ..open }];
+    lab.run().await;
+    lab.work().await;
+    lab.clock.advance(HOUR);
+    let nobody = counterpart_sandbox::NewOrder { email: None, ..order("", "pending") };
+    lab.sandbox.place_order(lab.clock.now(), "shop", &nobody);
+    lab.sandbox.place_order(lab.clock.now(), "shop", &order("bob@example.test", "pending"));
+    assert_eq!(lab.work().await.tickets, 1);
+    let intents = lab.intents().await;
+    assert_eq!((intents[0].state, intents[0].reason.as_deref()), (MessageState::Held, Some("no_route")));
+    lab.clock.advance(2 * DAY);
+    lab.work().await;
+    assert_eq!(lab.intents().await[0].state, MessageState::Dropped);
+    assert_eq!(lab.made(), 1);
+}
+
+fn setting(from: &str, on: EventKind, fields: &[(&str, &str)]) -> FlowConfig {
+    let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    FlowConfig {
+        from: from.to_owned(),
+        to: "desk".to_owned(),
+        fields: fields.collect::<BTreeMap<_, _>>(),
+        ..flow(on, ActKind::SetTicket, None)
+    }
+}
+
+/// Given a conversation that is resolved, then the open tickets that name it get their fields set, each once; those that are done
+/// and those of other chats stay as they are.
+#[tokio::test]
+async fn tickets_of_a_resolved_chat_are_set() {
+    for (chat_is, desk_is) in PAIRS {
+        let mut lab = chat_and_desk(chat_is, desk_is).await;
+        let flow = setting("chat", EventKind::ConversationResolved, &[("status", "solved"), ("subject", "Done")]);
+        lab.config.flows = vec![flow];
+        lab.run().await;
+        lab.work().await;
+        lab.clock.advance(HOUR);
+        let chat = lab.answered_chat().await;
+        let linked = [lab.ticket(Some(&chat)), lab.ticket(Some(&chat))];
+        lab.ticket(None);
+        lab.ticket(Some("424242"));
+        let done = lab.ticket(Some(&chat));
+        lab.sandbox.set_ticket(
+            lab.clock.now(),
+            "desk",
+            &done,
+            if desk_is == Vendor::Rt { "rejected" } else { "closed" },
+        );
+        lab.later().await;
+        lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, true);
+        let pass = lab.later().await;
+        assert_eq!(pass.tickets, 1, "{chat_is:?} {desk_is:?} {pass:?} {:?}", lab.intents().await);
+        let solved = if desk_is == Vendor::Rt { "resolved" } else { "solved" };
+        let changed: Vec<String> = lab
+            .sandbox
+            .tickets("desk")
+            .into_iter()
+            .filter(|ticket| ticket.status == solved && ticket.subject == "Done")
+            .map(|ticket| ticket.id)
+            .collect();
+        assert_eq!(changed, linked, "{chat_is:?} {desk_is:?}");
+        let intent = lab.intents().await.remove(0);
+        assert_eq!(intent.remote_id.as_deref().map(|ids| ids.split(',').count()), Some(2), "{intent:?}");
+        lab.later().await;
+        assert_eq!(lab.later().await, Pass::default());
+    }
+}
+
+/// Given a flow that answers each change of a ticket with a change, then it comes to rest; a cut connection changes nothing about it.
+#[tokio::test]
+async fn setting_what_is_set_already_is_nothing() {
+    for desk_is in [Vendor::Zendesk, Vendor::Rt] {
+        for faults in ["none", "cut_after=1", "cut_before=1"] {
+            let mut lab = chat_and_desk(Vendor::Chatway, desk_is).await;
+            lab.config.flows = vec![setting("desk", EventKind::TicketUpdated, &[("priority", "high")])];
+            if desk_is == Vendor::Rt {
+                lab.config.flows[0].fields.insert("priority".to_owned(), "50".to_owned());
+            }
+            lab.run().await;
+            lab.work().await;
+            lab.clock.advance(HOUR);
+            let ticket = lab.ticket(None);
+            lab.later().await;
+            lab.desk(&ticket, if desk_is == Vendor::Rt { "stalled" } else { "pending" });
+            lab.clock.advance(3 * MINUTE);
+            {
+                let engine = lab.engine(lab.network());
+                let worker = engine.worker().await.expect("nobody else works");
+                worker.read().await.expect("it reads");
+                lab.faults(faults);
+                worker.pass().await.expect("it works");
+                lab.faults("none");
+                worker.close().await.expect("it ends");
+            }
+            for _ in 0..4 {
+                lab.clock.advance(10 * MINUTE);
+                lab.work().await;
+            }
+            let shown = lab.sandbox.tickets("desk").remove(0);
+            let high = if desk_is == Vendor::Rt { "50" } else { "high" };
+            assert_eq!(shown.priority.as_deref(), Some(high), "{desk_is:?} {faults} {:?}", lab.intents().await);
+            assert!(lab.intents().await.iter().all(|intent| intent.state == MessageState::Sent));
+            assert_eq!(lab.later().await, Pass::default(), "{desk_is:?} {faults}");
+            assert_eq!(lab.writes(), 0);
+        }
+    }
+}
+
+/// Given keys that do not fit, then `check` says so, each at its place.
+#[test]
+fn what_a_desk_cannot_do_is_refused_with_its_place() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("token"), "x").expect("it is writable");
+    let check = |flow: &str| {
+        let path = folder.path().join("counterpart.toml");
+        let text = format!(
+            r#"
+[connections.chat]
+connector = "chatwoot"
+account_id = 1
+api_access_token = {{ file = "{token}" }}
+[connections.desk]
+connector = "zendesk"
+base_url = "https://desk.example.test/api/v2"
+email = "sync@example.test"
+api_token = {{ file = "{token}" }}
+[connections.rt]
+connector = "rt"
+base_url = "https://rt.example.test/REST/2.0"
+token = {{ file = "{token}" }}
+[[flows]]
+{flow}
+"#,
+            token = folder.path().join("token").display(),
+        );
+        std::fs::write(&path, text).expect("it is writable");
+        Config::load(&path).map(|config| config.flows.len()).map_err(|error| error.problems)
+    };
+    let chat = "on = \"conversation.resolved\"\nfrom = \"chat\"\n";
+    assert_eq!(check(&format!("{chat}open_ticket = \"desk\"\ntext = \"x\"")), Ok(1));
+    assert_eq!(
+        check(&format!("{chat}set_ticket = \"desk\"\naccept_effects = true\nfields = {{ status = \"solved\" }}")),
+        Ok(1)
+    );
+    let wrong = [
+        (format!("{chat}open_ticket = \"desk\""), "it is not said what the ticket says", 18),
+        (format!("{chat}open_ticket = \"chat\"\ntext = \"x\""), "`chat` (chatwoot) has no way to open a ticket", 18),
+        (
+            format!("{chat}open_ticket = \"rt\"\ntext = \"x\"\naccept_effects = true"),
+            "`rt` (rt) opens tickets only where its setting `queue` is set",
+            18,
+        ),
+        (format!("{chat}open_ticket = \"rt\"\ntext = \"x\""), "automatic reply", 18),
+        (format!("{chat}resolve = \"chat\"\naccept_effects = true\ntext = \"x\""), "opens none", 20),
+        (format!("{chat}resolve = \"chat\"\naccept_effects = true\nfields = {{ a = \"b\" }}"), "sets none", 20),
+        (format!("{chat}set_ticket = \"desk\"\naccept_effects = true"), "it is not said what is set", 18),
+        (
+            format!("{chat}set_ticket = \"desk\"\naccept_effects = true\nfields = {{ owner = \"me\" }}"),
+            "no field `owner` of a ticket can be set at `desk`",
+            20,
+        ),
+        (
+            format!("{chat}set_ticket = \"desk\"\naccept_effects = true\nfields = {{ status = \"done\" }}"),
+            "`status` of a ticket cannot be set to `done` at `desk`",
+            20,
+        ),
+        (
+            "on = \"ticket.created\"\nfrom = \"desk\"\nopen_ticket = \"desk\"\ntext = \"x\"".to_owned(),
+            "would go on for ever",
+            16,
+        ),
+    ];
+    for (flow, message, line) in wrong {
+        let found = check(&flow).expect_err(&flow);
+        let told = found.iter().find(|problem| problem.message.contains(message));
+        assert_eq!(told.map(|problem| problem.line), Some(line), "{flow}: {found:?}");
     }
 }
