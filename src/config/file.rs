@@ -249,6 +249,25 @@ pub enum LinkFile {
     Person,
 }
 
+/// `fallback = { … }`: exactly one of `to` and `note`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FallbackFile {
+    /// Another chat connection in which the customer is written to.
+    pub to: Option<String>,
+    /// The chat connection in which agents get it as a note.
+    pub note: Option<String>,
+    /// The conversation of that note; the customer's own without it.
+    pub conversation: Option<String>,
+    /// How long there may be no way before this one is taken: `1h`.
+    #[serde(default = "default_after")]
+    pub after: String,
+}
+
+fn default_after() -> String {
+    "1h".to_owned()
+}
+
 /// `[[flows]]`: exactly one of `send`, `note`, `resolve`, `reopen`, `open_ticket` and `set_ticket`.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -280,6 +299,8 @@ pub struct FlowFile {
     pub fields: BTreeMap<String, String>,
     /// The chat connection that a message or note goes to.
     pub to: Option<String>,
+    /// With `send`: what is done instead when there is no way to the customer.
+    pub fallback: Option<FallbackFile>,
     /// With a ticket's event and `resolve` or `reopen`: `explicit` (without it) takes the conversation that the ticket names,
     /// `person` goes by the requester's e-mail address where the ticket names none.
     pub link: Option<LinkFile>,

@@ -17,10 +17,13 @@ use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::file::{
-    ConnectionFile, File, FlowFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, SyncFile, WriteCheckFile,
+    ConnectionFile, FallbackFile, File, FlowFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, SyncFile,
+    WriteCheckFile,
 };
 use super::secret::Reference;
-use super::{Config, ConnectionConfig, FlowConfig, Link, OnDelete, ServeConfig, StoreConfig, SyncConfig, WriteCheck};
+use super::{
+    Config, ConnectionConfig, Fallback, FlowConfig, Link, OnDelete, ServeConfig, StoreConfig, SyncConfig, WriteCheck,
+};
 use crate::schedule::Schedule;
 use crate::templates::Condition;
 
@@ -463,6 +466,15 @@ fn flow_config(
         problems.at(&at("from"), message, format!("its streams are {}", streams.join(", ")));
     }
     can_do(&at(place), act, to, file.accept_effects, manifests, problems);
+    let fallback = file.fallback.as_ref().filter(|_| {
+        if act != ActKind::Send {
+            let message = "`fallback` is another way to the customer, and this flow sends nothing";
+            problems.at(&at("fallback"), message, "leave it out");
+        }
+        act == ActKind::Send
+    });
+    let fallback =
+        fallback.and_then(|fallback| fallback_config(index, fallback, &file, to, connections, manifests, problems));
     ticket_keys(index, &file, act, on, to, manifests, problems);
     if act == ActKind::OpenTicket
         && let (Some(manifest), Some(connection)) = (manifests.get(to), connections.get(to))
@@ -501,9 +513,66 @@ fn flow_config(
         fields: file.fields,
         template,
         link,
+        fallback,
         when,
         gate: file.gate,
     })
+}
+
+fn fallback_config(
+    index: &str,
+    fallback: &FallbackFile,
+    flow: &FlowFile,
+    first: &str,
+    connections: &BTreeMap<String, ConnectionConfig>,
+    manifests: &BTreeMap<String, Manifest>,
+    problems: &mut Problems<'_>,
+) -> Option<Fallback> {
+    let at = |key: &'static str| ["flows", index, "fallback", key];
+    let (act, key, to) = match (&fallback.to, &fallback.note) {
+        (Some(to), None) => (ActKind::Send, "to", to),
+        (None, Some(note)) => (ActKind::Note, "note", note),
+        _ => {
+            let help = "write `fallback = { to = \"CONNECTION\" }` or `fallback = { note = \"CONNECTION\" }`";
+            problems.at(&["flows", index, "fallback"], "a fallback is one way", help);
+            return None;
+        }
+    };
+    if !connections.contains_key(to) {
+        let known: Vec<&str> = connections.keys().map(String::as_str).collect();
+        let help = format!("the configuration has: {}", known.join(", "));
+        problems.at(&at(key), format!("there is no connection `{to}`"), help);
+    }
+    can_do(&at(key), act, to, flow.accept_effects, manifests, problems);
+    match (act, &fallback.conversation) {
+        (ActKind::Send, Some(_)) => {
+            let message = "the customer is not in a conversation that is the same for all";
+            problems.at(&at("conversation"), message, "leave it out, or write `note`");
+        }
+        (ActKind::Send, None) if to == first => {
+            problems.at(&at("to"), format!("`{to}` is the way that is missing"), "name another chat system");
+        }
+        (_, None) if to == first => {
+            let message = format!("who has no conversation at `{to}` has none for a note either");
+            problems.at(&at("note"), message, "add `conversation = \"ID\"`, one that agents watch");
+        }
+        _ => {}
+    }
+    let after = fallback.after.parse::<counterpart_core::gate::Period>();
+    match &after {
+        Err(error) => problems.at(&at("after"), error.to_string(), "write `1h`"),
+        Ok(after) if *after >= flow.gate.max_age => {
+            let message = format!("after {after} the message is too old already");
+            problems.at(
+                &at("after"),
+                message,
+                format!("take less than {}, the `max_age` of its gate", flow.gate.max_age),
+            );
+        }
+        Ok(_) => {}
+    }
+    let after_ms = after.map_or(0, |after| after.ms());
+    Some(Fallback { act, to: to.clone(), conversation: fallback.conversation.clone(), after_ms })
 }
 
 /// Whether a connection can do something, and what it would do besides.

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use counterpart_connectors::{Act, ActKind, Acted, ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest};
+use counterpart_connectors::{
+    Act, ActKind, Acted, ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest, RemoteRecord,
+};
 use counterpart_core::Slot;
 use counterpart_core::business::{self, Author, Conversation, EventKind, Party, Ticket, Topic};
 use counterpart_core::event::overtakes;
@@ -15,10 +17,11 @@ use counterpart_core::normalize;
 use serde_json::Value;
 
 use super::EngineError;
-use super::happen::{CONTACT, CONVERSATION, REQUESTER};
+use super::happen::{CONTACT, CONVERSATION, REQUESTER, named};
+use super::observe::observe_document;
 use super::session::{STREAM, Wired};
 use super::worker::{Pass, Worker};
-use crate::config::{FlowConfig, Link};
+use crate::config::{Fallback, FlowConfig, Link};
 use crate::mutation::{self, Mutation};
 use crate::store::{Message, MessageState, Record};
 
@@ -37,6 +40,8 @@ const ASK_AGAIN_MS: Millis = 60_000;
 /// Pages of a conversation that are searched for an attempt.
 const MAX_PAGES: usize = 200;
 pub(super) const NO_ROUTE: &str = "no_route";
+const GONE: &str = "its conversation is gone: it looks for another";
+const FELL_BACK: &str = "no_route: it takes the fallback";
 /// Stands before the contact's id where a conversation with them is being begun.
 const BEGUN: &str = "contact:";
 /// Conversations of a contact among which a begun one is looked for.
@@ -71,8 +76,15 @@ impl Todo {
 /// What to do with a row now.
 pub(super) enum Verdict {
     Go(Todo),
-    Hold { until: Millis, reason: String },
-    Drop { reason: String },
+    Hold {
+        until: Millis,
+        reason: String,
+    },
+    Drop {
+        reason: String,
+    },
+    /// There is no way here; the flow names another.
+    Move(Fallback),
 }
 
 impl Worker<'_> {
@@ -109,6 +121,12 @@ impl Worker<'_> {
                 self.set(row, MessageState::Dropped, Some(&reason), 0, None).await?;
                 return Ok(true);
             }
+            Verdict::Move(other) => {
+                let (to, conversation) = (other.to.as_str(), other.conversation.as_deref());
+                let now = self.engine.clock.now();
+                self.engine.store.message_moved(row, other.act, to, conversation, FELL_BACK, now).await?;
+                return Ok(true);
+            }
         };
         let conversation = todo.conversation(row);
         let conversation = conversation.as_deref();
@@ -132,6 +150,11 @@ impl Worker<'_> {
                 self.set(row, MessageState::Sent, None, 0, made.as_deref()).await?;
                 Ok(true)
             }
+            Err(error) if error.kind == ErrorKind::NotFound && self.may_go_elsewhere(row, &todo).await? => {
+                self.forget(wired, conversation.unwrap_or_default()).await?;
+                self.engine.store.message_rerouted(row.id, GONE, self.engine.clock.now()).await?;
+                Ok(true)
+            }
             Err(error) => self.failed(wired, row, error, pass).await,
         }
     }
@@ -150,6 +173,33 @@ impl Worker<'_> {
         };
         let text = row.text.as_deref().unwrap_or_default();
         wired.connection.act(lane, Act { kind, conversation, text, mark: &row.mark }).await
+    }
+
+    /// Whether a message whose conversation is gone may look for another one: once, and only where we chose the conversation.
+    async fn may_go_elsewhere(&self, row: &Message, todo: &Todo) -> Result<bool, EngineError> {
+        let writes = matches!(row.action, ActKind::Send | ActKind::Note) && matches!(todo, Todo::Talk { .. });
+        if !writes || row.reason.as_deref() == Some(GONE) {
+            return Ok(false);
+        }
+        let Some(flow) = self.engine.config.flows.iter().find(|flow| flow.name == row.flow) else { return Ok(false) };
+        let fallback = flow.fallback.as_ref().filter(|_| (&row.connection, row.action) != (&flow.to, flow.act));
+        if let Some(fallback) = fallback {
+            return Ok(fallback.conversation.is_none());
+        }
+        let event = self.engine.store.event(row.event_id).await?;
+        Ok(event.is_some_and(|event| named(flow, &event.subject).is_none()))
+    }
+
+    /// A conversation that the vendor does not know any more is not chosen again, until a reading shows it.
+    async fn forget(&self, wired: &Wired, conversation: &str) -> Result<(), EngineError> {
+        let Some(document) = self.engine.documents.get(&(wired.name.clone(), "conversation".to_owned())) else {
+            return Ok(());
+        };
+        let id = conversation.to_owned();
+        let gone = RemoteRecord { id, body: Value::Null, updated_at: None, version: None, deleted: true };
+        let row = observe_document(document, gone).row;
+        self.engine.store.observe_one(&wired.name, "conversation", &row, self.engine.clock.now()).await?;
+        Ok(())
     }
 
     /// Sorts a failure into what surely did not happen, what never will, and what nobody knows.
@@ -246,6 +296,13 @@ impl Worker<'_> {
             Recipient { consent: consent(&people), zone: row.party.timezone.clone(), session: None, sent_at };
         let decision = gate::decide(&intent, &recipient, &flow.gate, now);
         let reason = decision.reason().to_owned();
+        let way = match decision {
+            Decision::Drop(_) => way,
+            Decision::Pass(_) | Decision::Hold { .. } => or_fallback(way, flow, row, now),
+        };
+        if matches!(way, Verdict::Move(_)) {
+            return Ok(way);
+        }
         match decision {
             Decision::Pass(_) => Ok(way),
             Decision::Hold { until, .. } => Ok(match way {
@@ -542,6 +599,19 @@ impl Worker<'_> {
 
 fn parsed(value: Value) -> Conversation {
     serde_json::from_value(value).unwrap_or_default()
+}
+
+/// The other way that the flow names, once there was none for as long as it says. A row that took it never goes back.
+fn or_fallback(way: Verdict, flow: &FlowConfig, row: &Message, now: Millis) -> Verdict {
+    let (Verdict::Hold { until, reason }, Some(other)) = (&way, &flow.fallback) else { return way };
+    if reason != NO_ROUTE || row.connection != flow.to {
+        return way;
+    }
+    let due = row.created_at + other.after_ms;
+    if now >= due {
+        return Verdict::Move(other.clone());
+    }
+    Verdict::Hold { until: due.min(*until), reason: reason.clone() }
 }
 
 /// What the person is known to want: an opt-out at any system counts.

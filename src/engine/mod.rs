@@ -191,7 +191,10 @@ fn flow_streams(config: &Config) -> BTreeSet<(String, String)> {
         let topic = flow.on.as_str().split('.').next().unwrap_or_default();
         streams.insert((flow.from.clone(), topic.to_owned()));
         let there: &[&str] = if flow.act.is_at_desk() { &["ticket"] } else { &["conversation", "message"] };
-        streams.extend(there.iter().map(|stream| (flow.to.clone(), (*stream).to_owned())));
+        let ways = std::iter::once(&flow.to).chain(flow.fallback.iter().map(|fallback| &fallback.to));
+        for to in ways {
+            streams.extend(there.iter().map(|stream| (to.clone(), (*stream).to_owned())));
+        }
     }
     streams
 }

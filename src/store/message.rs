@@ -247,6 +247,53 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    /// A message whose attempt surely left nothing looks for another conversation.
+    pub async fn message_rerouted(&self, id: i64, reason: &str, now: Millis) -> Result<()> {
+        let tx = self.begin().await?;
+        Entity::update_many()
+            .col_expr(Column::Conversation, Expr::value(None::<String>))
+            .col_expr(Column::State, Expr::value(MessageState::Pending))
+            .col_expr(Column::Reason, Expr::value(reason))
+            .col_expr(Column::Until, Expr::value(0))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.eq(id))
+            .filter(Column::State.eq(MessageState::Sending))
+            .exec(&tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// A message takes another way: from here on it belongs there, and to no other. False when it is not waiting for the
+    /// first one (any more): an attempt may be under way.
+    pub async fn message_moved(
+        &self,
+        message: &Message,
+        action: ActKind,
+        connection: &str,
+        conversation: Option<&str>,
+        reason: &str,
+        now: Millis,
+    ) -> Result<bool> {
+        let tx = self.begin().await?;
+        let done = Entity::update_many()
+            .col_expr(Column::Action, Expr::value(action.word()))
+            .col_expr(Column::Connection, Expr::value(connection))
+            .col_expr(Column::Conversation, Expr::value(conversation))
+            .col_expr(Column::State, Expr::value(MessageState::Pending))
+            .col_expr(Column::Reason, Expr::value(reason))
+            .col_expr(Column::Until, Expr::value(0))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.eq(message.id))
+            .filter(Column::Connection.eq(message.connection.as_str()))
+            .filter(Column::State.is_in([MessageState::Pending, MessageState::Held]))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected == 1)
+    }
+
     /// A message began a conversation of its own.
     pub async fn message_opened(&self, id: i64, conversation: &str) -> Result<()> {
         let tx = self.begin().await?;

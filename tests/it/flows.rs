@@ -31,6 +31,7 @@ pub fn flow(on: EventKind, act: ActKind, template: Option<&str>) -> FlowConfig {
         fields: std::collections::BTreeMap::new(),
         template: template.map(str::to_owned),
         link: Link::Explicit,
+        fallback: None,
         when: None,
         gate: Policy::default(),
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use counterpart::config::{Config, FlowConfig};
+use counterpart::config::{Config, Fallback, FlowConfig};
 use counterpart::engine::Pass;
 use counterpart::store::MessageState;
 use counterpart_connectors::{ActKind, Clock};
@@ -15,7 +15,7 @@ use crate::flows_tickets::{PAIRS, chat_and_desk, on, write_note};
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
 
 /// A message's text of this lab, called `NAME.en.txt`.
-fn write_text(lab: &mut Lab, name: &str, event: &str, text: &str) {
+pub fn write_text(lab: &mut Lab, name: &str, event: &str, text: &str) {
     let folder = lab.folder.path().join("messages");
     std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
     let whole = format!("event = \"{event}\"\n---\n{text}\n");
@@ -278,6 +278,9 @@ async fn setting_what_is_set_already_is_nothing() {
     }
 }
 
+/// A flow that writes to whom a ticket names; its next line is the fifth.
+const ORDER: &str = "on = \"ticket.created\"\nfrom = \"desk\"\nsend = \"x\"\nto = \"chat\"\n";
+
 /// Given keys that do not fit, then `check` says so, each at its place.
 #[test]
 fn what_a_desk_cannot_do_is_refused_with_its_place() {
@@ -336,6 +339,18 @@ token = {{ file = "{token}" }}
             "`status` of a ticket cannot be set to `done` at `desk`",
             20,
         ),
+        (format!("{ORDER}fallback = {{}}"), "a fallback is one way", 20),
+        (format!("{ORDER}fallback = {{ to = \"chat\" }}"), "`chat` is the way that is missing", 20),
+        (format!("{ORDER}fallback = {{ note = \"chat\" }}"), "has none for a note either", 20),
+        (format!("{ORDER}fallback = {{ to = \"desk\" }}"), "`desk` (zendesk) has no way to send in a conversation", 20),
+        (format!("{ORDER}fallback = {{ to = \"chat3\" }}"), "there is no connection `chat3`", 20),
+        (format!("{ORDER}fallback = {{ note = \"chat\", conversation = \"7\", after = \"soon\" }}"), "soon", 20),
+        (
+            format!("{ORDER}fallback = {{ note = \"chat\", conversation = \"7\", after = \"24h\" }}"),
+            "after 24h the message is too old already",
+            20,
+        ),
+        (format!("{chat}resolve = \"chat\"\naccept_effects = true\nfallback = {{ to = \"x\" }}"), "sends nothing", 20),
         (
             "on = \"ticket.created\"\nfrom = \"desk\"\nopen_ticket = \"desk\"\ntext = \"x\"".to_owned(),
             "would go on for ever",
@@ -347,4 +362,146 @@ token = {{ file = "{token}" }}
         let told = found.iter().find(|problem| problem.message.contains(message));
         assert_eq!(told.map(|problem| problem.line), Some(line), "{flow}: {found:?}");
     }
+}
+
+/// Given a conversation that is deleted at the vendor, then the message for it goes into another one, once; where there is none it
+/// waits; and the deleted one is not tried again.
+#[tokio::test]
+async fn a_message_for_a_deleted_conversation_is_routed_anew() {
+    for vendor in [Vendor::Chatway, Vendor::Chatwoot] {
+        let lab = crate::flows::shop_and_chat(vendor).await;
+        let chat = lab.ana().await;
+        let person = lab.sandbox.chats("chat")[0].person.clone();
+        let older = lab.sandbox.open_chat(lab.clock.now(), "chat", &person, Some("An older matter"));
+        lab.sandbox.resolve_chat(lab.clock.now(), "chat", &older, true);
+        lab.work().await;
+        let engine = lab.engine(lab.network());
+        let worker = engine.worker().await.expect("nobody else works");
+        lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
+        worker.read().await.expect("it reads");
+        lab.sandbox.delete_chat(lab.clock.now(), "chat", &chat);
+        let pass = worker.pass().await.expect("it works");
+        let intent = lab.intents().await.remove(0);
+        assert_eq!((pass.sent, pass.refused, intent.attempts), (1, 0, 2), "{vendor:?} {intent:?}");
+        assert_eq!(intent.conversation.as_deref(), Some(older.as_str()), "{vendor:?}");
+        // The last conversation goes too: the message waits for one.
+        lab.sandbox.delete_chat(lab.clock.now(), "chat", &older);
+        let id = lab.sandbox.orders("shop")[0].id.clone();
+        lab.clock.advance(MINUTE);
+        lab.sandbox.set_order(lab.clock.now(), "shop", &id, "processing");
+        worker.read().await.expect("it reads");
+        worker.pass().await.expect("it works");
+        worker.close().await.expect("it ends");
+        let intent = lab.intents().await.remove(1);
+        assert_eq!((intent.state, intent.reason.as_deref()), (MessageState::Held, Some("no_route")), "{vendor:?}");
+        let new = lab.sandbox.open_chat(lab.clock.now(), "chat", &person, Some("Where is it?"));
+        lab.clock.advance(HOUR);
+        assert_eq!(lab.work().await.sent, 1, "{vendor:?} {:?}", lab.intents().await);
+        assert_eq!(lab.intents().await[1].conversation.as_deref(), Some(new.as_str()));
+    }
+}
+
+/// Given a ticket that names a deleted conversation, then the note for it is refused with its reason.
+#[tokio::test]
+async fn a_named_conversation_that_is_gone_is_a_refusal() {
+    for (chat_is, desk_is) in PAIRS {
+        let mut lab = chat_and_desk(chat_is, desk_is).await;
+        let note = on(EventKind::TicketCreated, ActKind::Note);
+        lab.config.flows = vec![FlowConfig { template: Some("desk-note".to_owned()), ..note }];
+        write_note(&mut lab, "ticket.created");
+        let chat = lab.answered_chat().await;
+        let person = lab.sandbox.chats("chat")[0].person.clone();
+        lab.sandbox.open_chat(lab.clock.now(), "chat", &person, Some("Another matter"));
+        lab.sandbox.delete_chat(lab.clock.now(), "chat", &chat);
+        lab.ticket(Some(&chat));
+        assert_eq!(lab.later().await.refused, 1, "{chat_is:?} {desk_is:?} {:?}", lab.intents().await);
+        assert!(lab.last().await.1.is_some_and(|why| why.contains("404")));
+        assert!(lab.sandbox.chat_messages("chat").iter().all(|message| !message.private));
+    }
+}
+
+/// A shop, and two chats of which the second is the way that is left.
+async fn two_chats(fallback: Fallback) -> Lab {
+    let systems = [("chat", Vendor::Chatwoot), ("chat2", Vendor::Chatway), ("shop", Vendor::Woocommerce)];
+    let mut lab = Lab::new(&systems).await;
+    let send = flow(EventKind::OrderCreated, ActKind::Send, Some("order-confirmation"));
+    lab.config.flows = vec![FlowConfig { fallback: Some(fallback), ..send }];
+    lab
+}
+
+/// Given no way to the customer, then after the time that the flow says, and not before, the message takes the other way, once,
+/// whatever the network does; a way that comes later is not taken besides.
+#[tokio::test]
+async fn a_message_without_a_way_takes_the_other_one() {
+    for act in [ActKind::Send, ActKind::Note] {
+        for faults in ["none", "cut_after=1", "cut_before=1"] {
+            let fallback = Fallback { act, to: "chat2".to_owned(), conversation: None, after_ms: HOUR };
+            let lab = two_chats(fallback).await;
+            // Not to be copied into the first chat, where nobody is known.
+            let person = lab.add("chat2", &someone("Ana", "Lind", "ana@example.test"));
+            lab.sandbox.open_chat(lab.clock.now(), "chat2", &person, Some("Hello?"));
+            lab.run().await;
+            lab.work().await;
+            lab.clock.advance(HOUR);
+            lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "pending"));
+            lab.work().await;
+            lab.clock.advance(59 * MINUTE);
+            lab.work().await;
+            let waiting = lab.intents().await.remove(0);
+            assert_eq!(
+                (waiting.connection.as_str(), waiting.state),
+                ("chat", MessageState::Held),
+                "{act:?} {waiting:?}"
+            );
+            lab.clock.advance(MINUTE);
+            {
+                let engine = lab.engine(lab.network());
+                let worker = engine.worker().await.expect("nobody else works");
+                worker.read().await.expect("it reads");
+                lab.faults(faults);
+                worker.pass().await.expect("it works");
+                lab.faults("none");
+                worker.close().await.expect("it ends");
+            }
+            let moved = lab.intents().await.remove(0);
+            assert_eq!((moved.connection.as_str(), moved.action), ("chat2", act), "{moved:?}");
+            // Somebody writes in the first chat after all.
+            let late = lab.sandbox.people("chat").remove(0).id;
+            lab.sandbox.open_chat(lab.clock.now(), "chat", &late, Some("Hello?"));
+            for _ in 0..3 {
+                lab.clock.advance(10 * MINUTE);
+                lab.work().await;
+            }
+            let ours = |system: &str| {
+                let said = lab.sandbox.chat_messages(system).into_iter();
+                said.filter(|m| m.author != Author::Customer).map(|m| m.private).collect::<Vec<_>>()
+            };
+            let what = format!("{act:?} {faults} {:?}", lab.intents().await);
+            assert_eq!((ours("chat"), ours("chat2")), (vec![], vec![act == ActKind::Note]), "{what}");
+            assert_eq!(lab.intents().await[0].state, MessageState::Sent, "{what}");
+        }
+    }
+}
+
+/// Given a conversation that agents watch, then it gets the note of whom nobody can reach, also in the same chat system.
+#[tokio::test]
+async fn a_fallback_can_be_a_conversation_that_agents_watch() {
+    let mut lab = Lab::new(&[("chat", Vendor::Chatwoot), ("shop", Vendor::Woocommerce)]).await;
+    let team = lab.add("chat", &someone("The", "Team", "team@example.test"));
+    let room = lab.sandbox.open_chat(lab.clock.now(), "chat", &team, Some("Watch this"));
+    let fallback =
+        Fallback { act: ActKind::Note, to: "chat".to_owned(), conversation: Some(room.clone()), after_ms: HOUR };
+    let send = flow(EventKind::OrderCreated, ActKind::Send, Some("order-confirmation"));
+    lab.config.flows = vec![FlowConfig { fallback: Some(fallback), ..send }];
+    lab.run().await;
+    lab.work().await;
+    lab.clock.advance(HOUR);
+    lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "pending"));
+    lab.work().await;
+    lab.clock.advance(HOUR);
+    lab.work().await;
+    lab.work().await;
+    let notes: Vec<_> = lab.sandbox.chat_messages("chat").into_iter().filter(|message| message.private).collect();
+    assert_eq!(notes.len(), 1, "{:?}", lab.intents().await);
+    assert_eq!(notes[0].chat, room);
 }
