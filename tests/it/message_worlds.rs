@@ -42,12 +42,18 @@ struct Night {
 
 /// Runs one world; a violation names the law.
 pub async fn run(seed: u64) -> Result<(), String> {
+    lived(seed).await.map(drop)
+}
+
+async fn lived(seed: u64) -> Result<Night, String> {
     let mut night = Night::new(seed).await;
     for _ in 0..12 + night.dice.below(20) {
         night.step().await;
     }
     night.calm().await;
-    night.check().await.map_err(|what| format!("seed {seed}: {what}\n  replay with COUNTERPART_MESSAGE_SEED={seed}"))
+    let checked = night.check().await;
+    checked.map_err(|what| format!("seed {seed}: {what}\n  replay with COUNTERPART_MESSAGE_SEED={seed}"))?;
+    Ok(night)
 }
 
 impl Night {
@@ -321,6 +327,22 @@ fn every_customer_is_told_once() {
         None => 0..from_env("COUNTERPART_MESSAGE_WORLDS").unwrap_or(500),
     };
     crate::worlds::each(seeds, run);
+}
+
+/// The worlds are not too quiet: tickets are opened and looked for, and the team gets what nobody else could.
+#[tokio::test]
+async fn the_worlds_hold_tickets_and_fallbacks() {
+    let (mut opened, mut found, mut fell_back) = (0, 0, 0);
+    for seed in 0..30 {
+        let night = lived(seed).await.expect("the laws hold");
+        for intent in night.lab.intents().await.iter().filter(|intent| intent.state == MessageState::Sent) {
+            let is_ticket = intent.action == ActKind::OpenTicket;
+            opened += usize::from(is_ticket);
+            found += usize::from(is_ticket && intent.reason.is_some());
+            fell_back += usize::from(intent.action == ActKind::Note);
+        }
+    }
+    assert!(opened > 10 && found > 2 && fell_back > 5, "{opened} opened, {found} found, {fell_back} fell back");
 }
 
 /// Several orders within one second, whose deliveries the shop gives one delivery id: each of them is told of, from the
