@@ -466,6 +466,7 @@ fn flow_config(
         problems.at(&at("from"), message, format!("its streams are {}", streams.join(", ")));
     }
     can_do(&at(place), act, to, file.accept_effects, manifests, problems);
+    may_write(&at(place), to, connections, problems);
     let fallback = file.fallback.as_ref().filter(|_| {
         if act != ActKind::Send {
             let message = "`fallback` is another way to the customer, and this flow sends nothing";
@@ -544,6 +545,7 @@ fn fallback_config(
         problems.at(&at(key), format!("there is no connection `{to}`"), help);
     }
     can_do(&at(key), act, to, flow.accept_effects, manifests, problems);
+    may_write(&at(key), to, connections, problems);
     match (act, &fallback.conversation) {
         (ActKind::Send, Some(_)) => {
             let message = "the customer is not in a conversation that is the same for all";
@@ -600,6 +602,14 @@ fn can_do(
             problems.at(place, message, "write `accept_effects = true` if that is meant");
         }
         Some(_) => {}
+    }
+}
+
+/// A connection that is never to be written to is no end of a flow.
+fn may_write(place: &[&str], to: &str, connections: &BTreeMap<String, ConnectionConfig>, problems: &mut Problems<'_>) {
+    if connections.get(to).is_some_and(|connection| connection.read_only) {
+        let message = format!("`{to}` is `read_only`, and this flow writes there");
+        problems.at(place, message, format!("take `read_only` out of [connections.{to}], or leave the flow out"));
     }
 }
 

@@ -299,6 +299,11 @@ connector = "zendesk"
 base_url = "https://desk.example.test/api/v2"
 email = "sync@example.test"
 api_token = {{ file = "{token}" }}
+[connections.closed]
+connector = "chatwoot"
+account_id = 2
+read_only = true
+api_access_token = {{ file = "{token}" }}
 [connections.rt]
 connector = "rt"
 base_url = "https://rt.example.test/REST/2.0"
@@ -318,43 +323,44 @@ token = {{ file = "{token}" }}
         Ok(1)
     );
     let wrong = [
-        (format!("{chat}open_ticket = \"desk\""), "it is not said what the ticket says", 18),
-        (format!("{chat}open_ticket = \"chat\"\ntext = \"x\""), "`chat` (chatwoot) has no way to open a ticket", 18),
+        (format!("{chat}open_ticket = \"desk\""), "it is not said what the ticket says", 23),
+        (format!("{chat}open_ticket = \"chat\"\ntext = \"x\""), "`chat` (chatwoot) has no way to open a ticket", 23),
         (
             format!("{chat}open_ticket = \"rt\"\ntext = \"x\"\naccept_effects = true"),
             "`rt` (rt) opens tickets only where its setting `queue` is set",
-            18,
+            23,
         ),
-        (format!("{chat}open_ticket = \"rt\"\ntext = \"x\""), "automatic reply", 18),
-        (format!("{chat}resolve = \"chat\"\naccept_effects = true\ntext = \"x\""), "opens none", 20),
-        (format!("{chat}resolve = \"chat\"\naccept_effects = true\nfields = {{ a = \"b\" }}"), "sets none", 20),
-        (format!("{chat}set_ticket = \"desk\"\naccept_effects = true"), "it is not said what is set", 18),
+        (format!("{chat}open_ticket = \"rt\"\ntext = \"x\""), "automatic reply", 23),
+        (format!("{chat}resolve = \"chat\"\naccept_effects = true\ntext = \"x\""), "opens none", 25),
+        (format!("{chat}resolve = \"chat\"\naccept_effects = true\nfields = {{ a = \"b\" }}"), "sets none", 25),
+        (format!("{chat}set_ticket = \"desk\"\naccept_effects = true"), "it is not said what is set", 23),
         (
             format!("{chat}set_ticket = \"desk\"\naccept_effects = true\nfields = {{ owner = \"me\" }}"),
             "no field `owner` of a ticket can be set at `desk`",
-            20,
+            25,
         ),
         (
             format!("{chat}set_ticket = \"desk\"\naccept_effects = true\nfields = {{ status = \"done\" }}"),
             "`status` of a ticket cannot be set to `done` at `desk`",
-            20,
+            25,
         ),
-        (format!("{ORDER}fallback = {{}}"), "a fallback is one way", 20),
-        (format!("{ORDER}fallback = {{ to = \"chat\" }}"), "`chat` is the way that is missing", 20),
-        (format!("{ORDER}fallback = {{ note = \"chat\" }}"), "has none for a note either", 20),
-        (format!("{ORDER}fallback = {{ to = \"desk\" }}"), "`desk` (zendesk) has no way to send in a conversation", 20),
-        (format!("{ORDER}fallback = {{ to = \"chat3\" }}"), "there is no connection `chat3`", 20),
-        (format!("{ORDER}fallback = {{ note = \"chat\", conversation = \"7\", after = \"soon\" }}"), "soon", 20),
+        (format!("{ORDER}fallback = {{ to = \"closed\" }}"), "`closed` is `read_only`", 25),
+        (format!("{ORDER}fallback = {{}}"), "a fallback is one way", 25),
+        (format!("{ORDER}fallback = {{ to = \"chat\" }}"), "`chat` is the way that is missing", 25),
+        (format!("{ORDER}fallback = {{ note = \"chat\" }}"), "has none for a note either", 25),
+        (format!("{ORDER}fallback = {{ to = \"desk\" }}"), "`desk` (zendesk) has no way to send in a conversation", 25),
+        (format!("{ORDER}fallback = {{ to = \"chat3\" }}"), "there is no connection `chat3`", 25),
+        (format!("{ORDER}fallback = {{ note = \"chat\", conversation = \"7\", after = \"soon\" }}"), "soon", 25),
         (
             format!("{ORDER}fallback = {{ note = \"chat\", conversation = \"7\", after = \"24h\" }}"),
             "after 24h the message is too old already",
-            20,
+            25,
         ),
-        (format!("{chat}resolve = \"chat\"\naccept_effects = true\nfallback = {{ to = \"x\" }}"), "sends nothing", 20),
+        (format!("{chat}resolve = \"chat\"\naccept_effects = true\nfallback = {{ to = \"x\" }}"), "sends nothing", 25),
         (
             "on = \"ticket.created\"\nfrom = \"desk\"\nopen_ticket = \"desk\"\ntext = \"x\"".to_owned(),
             "would go on for ever",
-            16,
+            21,
         ),
     ];
     for (flow, message, line) in wrong {
