@@ -138,6 +138,8 @@ impl Judge<'_> {
             402 | 403 => ErrorKind::Forbidden,
             404 | 410 => match self.purpose {
                 Purpose::Fetch | Purpose::Update | Purpose::Delete => ErrorKind::NotFound,
+                // The system itself says so, in JSON: no proxy, and no other program behind a wrong address.
+                Purpose::Act if json.is_object() => ErrorKind::NotFound,
                 _ => ErrorKind::Contract,
             },
             405 | 501 => ErrorKind::Unsupported,

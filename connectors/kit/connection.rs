@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::act::{Act, ActKind, Acted};
+use super::act::{Act, ActKind, Acted, NewTicket};
 use super::auth::Auth;
 use super::clock::{Clock, Millis};
 use super::connector::{CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
@@ -22,7 +22,7 @@ use super::http::Http;
 use super::manifest::{BudgetFacts, Capabilities, Manifest, ManifestProblem};
 use super::redact::Redactor;
 use super::rest;
-use super::settings::{self, Settings};
+use super::settings::Settings;
 use super::transport::Transport;
 
 /// What a connection is opened from.
@@ -183,16 +183,36 @@ impl Connection {
     /// Whether it can do something in conversations: the connector can, and the settings it takes are there.
     pub fn can(&self, kind: ActKind) -> bool {
         let facts = self.manifest().actions.get(&kind);
-        facts.is_some_and(|facts| {
-            let own = ["conversation", "text", "mark"];
-            settings::names(&format!("{} {}", facts.call, Value::Object(facts.body.clone())))
-                .all(|name| own.contains(&name) || !self.settings.text(name).is_empty())
-        })
+        facts.is_some_and(|facts| facts.settings().iter().all(|name| !self.settings.text(name).is_empty()))
     }
 
     /// Does something in a conversation, once.
     pub async fn act(&self, lane: Lane, act: Act<'_>) -> Result<Acted, ConnectorError> {
         self.connector.act(&self.cx(lane), act).await
+    }
+
+    /// Opens a ticket, once.
+    pub async fn open_ticket(&self, lane: Lane, new: NewTicket<'_>) -> Result<Acted, ConnectorError> {
+        self.connector.open_ticket(&self.cx(lane), new).await
+    }
+
+    /// Sets fields of a ticket, named and valued as flows do. Again it changes nothing.
+    pub async fn set_ticket(
+        &self,
+        lane: Lane,
+        id: &str,
+        fields: &BTreeMap<String, String>,
+    ) -> Result<Acted, ConnectorError> {
+        let known = self.manifest().actions.get(&ActKind::SetTicket).map(|facts| &facts.fields);
+        let mut own = BTreeMap::new();
+        for (name, word) in fields {
+            let value = known.and_then(|known| known.get(name)).and_then(|field| field.value(word));
+            let value = value.ok_or_else(|| {
+                ConnectorError::unsupported(format!("{}: `{name}` cannot be set to `{word}`", self.name))
+            })?;
+            own.insert(name.clone(), value.to_owned());
+        }
+        self.connector.set_ticket(&self.cx(lane), id, &own).await
     }
 
     /// Whether webhooks can be taken: the connector knows some, and there is a secret to verify them with.

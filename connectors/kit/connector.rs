@@ -1,12 +1,13 @@
 //! The trait every vendor implements, and what goes in and out of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::act::{Act, Acted};
+use super::act::{Act, Acted, NewTicket};
 use super::clock::{Clock, Millis};
 use super::error::ConnectorError;
 use super::gate::Lane;
@@ -14,6 +15,7 @@ use super::hook::subscription::{self, Listed, Subscribe};
 use super::http::Http;
 use super::manifest::Manifest;
 use super::settings::Settings;
+use super::ticket;
 
 /// One vendor object as it was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -202,5 +204,13 @@ pub trait Connector: Send + Sync {
     /// Deletes a webhook subscription.
     async fn unsubscribe(&self, cx: &Cx, id: &str) -> Result<(), ConnectorError> {
         subscription::unsubscribe(self.manifest(), cx, id).await
+    }
+    /// Opens a ticket, once, as `act` does; [`find`](Connector::find) finds it by its mark.
+    async fn open_ticket(&self, cx: &Cx, new: NewTicket<'_>) -> Result<Acted, ConnectorError> {
+        ticket::open(self.manifest(), cx, new).await
+    }
+    /// Sets fields of a ticket, in the vendor's words. Again it changes nothing.
+    async fn set_ticket(&self, cx: &Cx, id: &str, fields: &BTreeMap<String, String>) -> Result<Acted, ConnectorError> {
+        ticket::set(self, cx, id, fields).await
     }
 }

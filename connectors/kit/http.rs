@@ -60,6 +60,7 @@ pub struct Ask<'a> {
     query: Vec<(String, String)>,
     body: Option<&'a Value>,
     idempotency_key: Option<&'a str>,
+    if_match: Option<&'a str>,
 }
 
 impl<'a> Ask<'a> {
@@ -74,6 +75,7 @@ impl<'a> Ask<'a> {
             query: Vec::new(),
             body: None,
             idempotency_key: None,
+            if_match: None,
         }
     }
 
@@ -107,6 +109,12 @@ impl<'a> Ask<'a> {
     /// Sends `key` as `Idempotency-Key`; vendors that do not know the header ignore it.
     pub fn idempotency_key(mut self, key: &'a str) -> Self {
         self.idempotency_key = Some(key).filter(|key| !key.is_empty());
+        self
+    }
+
+    /// Sends `version` as `If-Match`: the write is refused when the record has another one.
+    pub fn if_match(mut self, version: Option<&'a str>) -> Self {
+        self.if_match = version;
         self
     }
 }
@@ -255,6 +263,9 @@ impl Http {
         self.auth.apply(&mut url, &mut headers);
         if let Some(key) = ask.idempotency_key.and_then(|key| HeaderValue::from_str(key).ok()) {
             headers.insert("idempotency-key", key);
+        }
+        if let Some(version) = ask.if_match.and_then(|version| HeaderValue::from_str(&format!("\"{version}\"")).ok()) {
+            headers.insert(http::header::IF_MATCH, version);
         }
         let body = match ask.body {
             Some(value) => {

@@ -325,7 +325,7 @@ fn total(place: &str, answer: &Answer, body: &Value) -> Option<u64> {
 }
 
 /// Puts `body` under `place`, building the objects on the way.
-fn wrap(body: &Value, place: &str) -> Value {
+pub(super) fn wrap(body: &Value, place: &str) -> Value {
     let steps = place.split('/').filter(|step| !step.is_empty());
     steps.rev().fold(body.clone(), |inner, step| Value::Object([(step.to_owned(), inner)].into_iter().collect()))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::act::ActFacts;
+use super::act::{ActFacts, ActKind};
 use super::hook::facts::{
     HookFacts, Per, SignedPart, SubscribeFacts, SubscriptionFacts, TopicFacts, VerifyFacts, VerifyKind,
 };
@@ -13,7 +13,7 @@ use super::problems::duration_ms;
 use super::settings::{self, KIT_SETTINGS, Piece};
 
 /// Names the application gives to every connection, and placeholders with a meaning of their own.
-const RESERVED: [&str; 23] = [
+const RESERVED: [&str; 28] = [
     "connector",
     "mapping",
     "region",
@@ -37,6 +37,11 @@ const RESERVED: [&str; 23] = [
     "topic",
     "topics",
     "secret",
+    "subject",
+    "requester",
+    "requester_name",
+    "field",
+    "ticket",
 ];
 const SINCE: [&str; 3] = ["since", "since_seconds", "since_ms"];
 const ORDERS: [&str; 3] = ["newest_first", "oldest_first", "unknown"];
@@ -63,7 +68,7 @@ pub(crate) fn problems(manifest: &Manifest) -> Vec<Found> {
         check.stream(&["streams", name], facts);
     }
     for (kind, facts) in &manifest.actions {
-        check.act(&["actions", kind.word()], facts);
+        check.act(*kind, facts);
     }
     if let Some(facts) = &manifest.hooks {
         check.hooks(facts);
@@ -284,14 +289,67 @@ impl Check<'_> {
         }
     }
 
-    fn act(&mut self, path: &[&str; 2], facts: &ActFacts) {
-        self.call(&[path[0], path[1], "call"], &facts.call, &["conversation"], false);
+    fn act(&mut self, kind: ActKind, facts: &ActFacts) {
+        let path = &["actions", kind.word()];
+        let (call, body): (&[&str], &[&str]) = match kind {
+            ActKind::OpenTicket => {
+                (&[], &["subject", "text", "mark", "requester", "requester_name", "conversation", "field"])
+            }
+            ActKind::SetTicket => (&["ticket"], &[]),
+            _ => (&["conversation"], &["conversation", "text", "mark"]),
+        };
+        self.call(&[path[0], path[1], "call"], &facts.call, call, false);
         if let Some(place) = &facts.answer_id {
             self.pointer(&[path[0], path[1], "answer_id"], place);
         }
-        let body = serde_json::Value::Object(facts.body.clone());
-        self.body(&[path[0], path[1], "body"], &body, &["conversation", "text", "mark"]);
-        let whole = format!("{} {body}", facts.call);
+        self.body(&[path[0], path[1], "body"], &serde_json::Value::Object(facts.body.clone()), body);
+        if kind != ActKind::SetTicket && !facts.fields.is_empty() {
+            self.say(&[path[0], path[1], "fields"], "`fields` belong to set_ticket", "leave them out");
+        }
+        match kind {
+            ActKind::OpenTicket => self.opens(facts),
+            ActKind::SetTicket => self.sets(facts),
+            _ => self.speaks(path, facts),
+        }
+    }
+
+    /// A ticket carries a mark by which it is found again, or nobody would know whether an attempt made it.
+    fn opens(&mut self, facts: &ActFacts) {
+        let path = ["actions", ActKind::OpenTicket.word(), "body"];
+        let body = serde_json::Value::Object(facts.body.clone()).to_string();
+        for (name, what) in [("text", "what the ticket says"), ("mark", "our mark")] {
+            if !body.contains(&format!("{{{name}}}")) {
+                self.say(&path, format!("{what} is sent nowhere"), format!("put {{{name}}} into the body"));
+            }
+        }
+        if self.manifest.streams.get("ticket").is_none_or(|stream| !stream.find.contains_key("external")) {
+            let help = "add [streams.ticket.find] external = { … }";
+            self.say(&path[..2], "a ticket cannot be looked for by our mark", help);
+        }
+    }
+
+    fn sets(&mut self, facts: &ActFacts) {
+        let path = ["actions", ActKind::SetTicket.word()];
+        if !facts.call.contains("{ticket}") {
+            self.say(&path, "the call does not say which ticket", "put {ticket} into the path");
+        }
+        if facts.fields.is_empty() {
+            self.say(&path, "no field can be set", "add [actions.set_ticket.fields.NAME]");
+        }
+        for (name, field) in &facts.fields {
+            let path = ["actions", ActKind::SetTicket.word(), "fields", name, "at"];
+            self.pointer(&path, &field.at);
+            if field.at.is_empty() {
+                self.say(&path, "the whole ticket is no field", "write a pointer such as \"/status\"");
+            }
+        }
+        if self.manifest.streams.get("ticket").is_none_or(|stream| stream.get.is_none()) {
+            self.say(&path, "a ticket is read before it is changed", "add `get` to [streams.ticket]");
+        }
+    }
+
+    fn speaks(&mut self, path: &[&str; 2], facts: &ActFacts) {
+        let whole = format!("{} {}", facts.call, serde_json::Value::Object(facts.body.clone()));
         if !whole.contains("{conversation}") {
             self.say(path, "the call does not say which conversation", "put {conversation} into the path or the body");
         }
@@ -300,11 +358,14 @@ impl Check<'_> {
         }
     }
 
-    fn body(&mut self, path: &[&str], value: &serde_json::Value, extra: &[&str]) {
+    fn body(&mut self, path: &[&str], value: &serde_json::Value, known: &[&str]) {
         match value {
-            serde_json::Value::String(text) => self.placeholders(path, text, extra),
-            serde_json::Value::Array(items) => items.iter().for_each(|item| self.body(path, item, extra)),
-            serde_json::Value::Object(members) => members.values().for_each(|item| self.body(path, item, extra)),
+            serde_json::Value::String(text) => self.placeholders(path, text, known),
+            serde_json::Value::Array(items) => items.iter().for_each(|item| self.body(path, item, known)),
+            serde_json::Value::Object(members) => members.iter().for_each(|(name, item)| {
+                self.placeholders(path, name, known);
+                self.body(path, item, known);
+            }),
             _ => {}
         }
     }

@@ -72,7 +72,15 @@ impl Connector for Rt {
     }
 
     async fn find(&self, cx: &Cx, stream: &str, key: &MatchKey) -> Result<Vec<RemoteRecord>, ConnectorError> {
-        self.rest.find(cx, stream, key).await
+        let facts = self.rest.facts(stream)?;
+        let Some(find) = facts.find.get(key.kind()) else { return self.rest.find(cx, stream, key).await };
+        let page = Rest::page(cx, facts, Purpose::Find, &find.params, &[("value", key.value())], None).await?;
+        // Part of the subject: equal it never is.
+        let mark = format!("[{}]", key.value());
+        let is_marked = |record: &RemoteRecord| {
+            record.body.pointer(&find.pointer).and_then(Value::as_str).is_some_and(|subject| subject.ends_with(&mark))
+        };
+        Ok(page.records.into_iter().filter(is_marked).collect())
     }
 
     async fn push(

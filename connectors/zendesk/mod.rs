@@ -15,6 +15,7 @@ use crate::kit::error::{ConnectorError, ErrorKind};
 use crate::kit::gate::Purpose;
 use crate::kit::http::Ask;
 use crate::kit::manifest::{Manifest, StreamFacts};
+use crate::kit::matching;
 use crate::kit::paging::{self, Walk};
 use crate::kit::rest::{self, Rest};
 
@@ -117,7 +118,19 @@ impl Connector for Zendesk {
     }
 
     async fn find(&self, cx: &Cx, stream: &str, key: &MatchKey) -> Result<Vec<RemoteRecord>, ConnectorError> {
-        self.rest.find(cx, stream, key).await
+        let facts = self.rest.facts(stream)?;
+        let Some(find) = facts.find.get(key.kind()) else { return self.rest.find(cx, stream, key).await };
+        let mut ask = Ask::new(Purpose::Find, Method::GET, "/tickets");
+        for (name, value) in &find.params {
+            ask = ask.query(name, cx.settings.render(value, &[("value", key.value())]));
+        }
+        let (mut body, _) = cx.http.json(cx.lane, &ask).await?;
+        let Value::Array(rows) = body["tickets"].take() else {
+            let message = format!("{}: there is no list `tickets` in the answer", cx.http.what(&ask));
+            return Err(ConnectorError::contract(message));
+        };
+        let records = rows.into_iter().filter_map(|row| rest::record(facts, row));
+        Ok(records.filter(|record| matching::holds(record, &find.pointer, key)).collect())
     }
 
     async fn push(

@@ -183,6 +183,12 @@ impl Document {
         self.lists.iter().any(|list| list.name == name)
     }
 
+    /// The item of a list in which `name` stands: the number or name of a custom field.
+    pub fn item(&self, name: &str) -> Option<&str> {
+        let line = self.lines.iter().find(|line| line.name.len() == 1 && line.name[0] == name)?;
+        line.sources.iter().find_map(|source| source.from.item())
+    }
+
     /// Reads a vendor's record as `T`, which is the type of its kind.
     pub fn read<T: DeserializeOwned + Default>(&self, id: &str, remote: &Value) -> T {
         serde_json::from_value(self.value(id, remote)).unwrap_or_default()

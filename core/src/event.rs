@@ -4,7 +4,7 @@
 //! with the events that are known of it. Each has a name of its own (`kind` and `nth`): an order that passes the same
 //! state twice, or is told of five times, has one `order.paid`; three parcels have three `shipment.created`.
 
-use crate::business::{EventKind, Order, OrderStatus, Shipment, ShipmentStatus, Subject, Ticket};
+use crate::business::{Conversation, EventKind, Order, OrderStatus, Shipment, ShipmentStatus, Subject, Ticket};
 
 /// One event in the life of a record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,26 +19,28 @@ pub struct Happened {
     pub quiet: bool,
 }
 
-/// What happened to `subject` that is not among `known` (kind and `nth`, in the order in which they happened), oldest
-/// first.
-pub fn happened(subject: &Subject, known: &[(EventKind, String)]) -> Vec<Happened> {
+/// An event that is known of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// What.
+    pub kind: EventKind,
+    /// Which of several of that kind.
+    pub nth: String,
+    /// When, as the record said, or when it was seen.
+    pub at: i64,
+}
+
+/// What happened to `subject` that is not among `known` (in the order in which they happened), oldest first.
+pub fn happened(subject: &Subject, known: &[Known]) -> Vec<Happened> {
     let found = match subject {
         Subject::Order(order) => of_order(order),
         Subject::Shipment(shipment) => of_shipment(shipment, known),
         Subject::Ticket(ticket) => of_ticket(ticket, known),
-        Subject::Conversation(conversation) => {
-            let times = count(known, EventKind::ConversationResolved);
-            // Without an event for opening again, a conversation is resolved once for every time it says of.
-            let nth = conversation.resolved_at.map_or_else(|| "1".to_owned(), |at| at.to_string());
-            match conversation.resolved && (times == 0 || conversation.resolved_at.is_some()) {
-                true => vec![one(EventKind::ConversationResolved, nth, conversation.resolved_at)],
-                false => Vec::new(),
-            }
-        }
+        Subject::Conversation(conversation) => of_conversation(conversation, known),
     };
     found
         .into_iter()
-        .filter(|event| !known.iter().any(|(kind, nth)| (*kind, nth) == (event.kind, &event.nth)))
+        .filter(|event| !known.iter().any(|known| (known.kind, &known.nth) == (event.kind, &event.nth)))
         .collect()
 }
 
@@ -56,7 +58,7 @@ pub fn began(subject: &Subject) -> Option<i64> {
 pub fn overtakes(later: EventKind, earlier: EventKind) -> bool {
     use EventKind::{
         OrderCancelled, OrderCreated, OrderPaid, ShipmentCancelled, ShipmentCreated, ShipmentDelivered,
-        ShipmentUpdated, TicketClosed, TicketReopened,
+        ShipmentUpdated, TicketClosed, TicketReopened, TicketUpdated,
     };
     matches!(
         (later, earlier),
@@ -67,6 +69,7 @@ pub fn overtakes(later: EventKind, earlier: EventKind) -> bool {
             | (OrderCancelled, OrderCreated | OrderPaid)
             | (TicketReopened, TicketClosed)
             | (TicketClosed, TicketReopened)
+            | (TicketClosed | TicketUpdated, TicketUpdated)
     )
 }
 
@@ -74,8 +77,8 @@ fn one(kind: EventKind, nth: impl Into<String>, at: Option<i64>) -> Happened {
     Happened { kind, nth: nth.into(), at, quiet: false }
 }
 
-fn count(known: &[(EventKind, String)], kind: EventKind) -> usize {
-    known.iter().filter(|(other, _)| *other == kind).count()
+fn count(known: &[Known], kind: EventKind) -> usize {
+    known.iter().filter(|known| known.kind == kind).count()
 }
 
 fn of_order(order: &Order) -> Vec<Happened> {
@@ -98,7 +101,7 @@ fn of_order(order: &Order) -> Vec<Happened> {
     found
 }
 
-fn of_shipment(shipment: &Shipment, known: &[(EventKind, String)]) -> Vec<Happened> {
+fn of_shipment(shipment: &Shipment, known: &[Known]) -> Vec<Happened> {
     let is_known = count(known, EventKind::ShipmentCreated) > 0;
     match shipment.status {
         ShipmentStatus::Pending => return Vec::new(),
@@ -118,12 +121,9 @@ fn of_shipment(shipment: &Shipment, known: &[(EventKind, String)]) -> Vec<Happen
     found
 }
 
-/// Closing and opening again take turns, as often as they happen.
-fn of_ticket(ticket: &Ticket, known: &[(EventKind, String)]) -> Vec<Happened> {
+/// Closing and opening again take turns, as often as they happen; every other change of an open ticket is an update.
+fn of_ticket(ticket: &Ticket, known: &[Known]) -> Vec<Happened> {
     let mut found = vec![one(EventKind::TicketCreated, "", ticket.created_at)];
-    if let Some(at) = ticket.updated_at.filter(|at| Some(*at) != ticket.created_at) {
-        found.push(one(EventKind::TicketUpdated, at.to_string(), Some(at)));
-    }
     let (closed, reopened) = (count(known, EventKind::TicketClosed), count(known, EventKind::TicketReopened));
     let is_closed = ticket.status.is_closed();
     if is_closed && closed == reopened {
@@ -131,8 +131,29 @@ fn of_ticket(ticket: &Ticket, known: &[(EventKind, String)]) -> Vec<Happened> {
         found.push(one(EventKind::TicketClosed, (closed + 1).to_string(), at));
     } else if !is_closed && closed > reopened {
         found.push(one(EventKind::TicketReopened, (reopened + 1).to_string(), ticket.updated_at));
+    } else if !is_closed && let Some(at) = ticket.updated_at.filter(|at| is_change(ticket, known, *at)) {
+        found.push(one(EventKind::TicketUpdated, at.to_string(), Some(at)));
     }
     found
+}
+
+/// Whether a state of this time is news: later than the ticket began and than every change that is known of it, so that a
+/// state that is told of again, or after a later one, is none.
+fn is_change(ticket: &Ticket, known: &[Known], at: i64) -> bool {
+    ticket.created_at.is_none_or(|created| at > created) && known.iter().all(|known| at > known.at)
+}
+
+fn of_conversation(conversation: &Conversation, known: &[Known]) -> Vec<Happened> {
+    let times = count(known, EventKind::ConversationResolved);
+    // Without an event for opening again, a conversation is resolved once for every time it says of.
+    let nth = conversation.resolved_at.map_or_else(|| "1".to_owned(), |at| at.to_string());
+    match conversation.resolved && (times == 0 || conversation.resolved_at.is_some()) {
+        true => {
+            let at = conversation.resolved_at.or(conversation.updated_at);
+            vec![one(EventKind::ConversationResolved, nth, at)]
+        }
+        false => Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -145,10 +166,10 @@ mod tests {
         let mut known = Vec::new();
         for state in states {
             for event in happened(state, &known) {
-                known.push((event.kind, event.nth));
+                known.push(Known { kind: event.kind, nth: event.nth, at: event.at.unwrap_or(0) });
             }
         }
-        known.iter().map(|(kind, nth)| format!("{kind} {nth}").trim().to_owned()).collect()
+        known.iter().map(|known| format!("{} {}", known.kind, known.nth).trim().to_owned()).collect()
     }
 
     fn order(status: OrderStatus) -> Subject {
@@ -193,6 +214,32 @@ mod tests {
     }
 
     #[test]
+    fn every_change_of_an_open_ticket_is_told_of_once() {
+        use TicketStatus::{Open, Pending, Solved};
+        let at = |status, updated_at| {
+            let ticket = Ticket { status, created_at: Some(10), updated_at: Some(updated_at), ..Ticket::default() };
+            Subject::Ticket(ticket)
+        };
+        // Told again, and an older state after a newer one.
+        let states = [(Open, 10), (Pending, 20), (Pending, 20), (Open, 10), (Open, 30), (Pending, 20), (Open, 30)];
+        let updates = watch(&states.map(|(status, time)| at(status, time)));
+        assert_eq!(updates, ["ticket.created", "ticket.updated 20", "ticket.updated 30"]);
+        // Closing and opening again are no updates, and neither is what happens to a closed ticket.
+        let states = [(Open, 10), (Solved, 20), (Solved, 25), (Open, 30), (Open, 30), (Open, 20), (Pending, 40)];
+        let events = watch(&states.map(|(status, time)| at(status, time)));
+        assert_eq!(events, ["ticket.created", "ticket.closed 1", "ticket.reopened 1", "ticket.updated 40"],);
+    }
+
+    #[test]
+    fn a_conversation_is_resolved_when_it_changed_last() {
+        let chat =
+            |resolved| Subject::Conversation(Conversation { resolved, updated_at: Some(7), ..Conversation::default() });
+        assert_eq!(happened(&chat(false), &[]), []);
+        assert_eq!(happened(&chat(true), &[]), [one(EventKind::ConversationResolved, "1", Some(7))]);
+        assert_eq!(watch(&[chat(true), chat(false), chat(true)]), ["conversation.resolved 1"]);
+    }
+
+    #[test]
     fn a_parcel_is_told_of_once_and_a_cancelled_one_not_at_all() {
         let parcel = |status| Subject::Shipment(Shipment { status, ..Shipment::default() });
         assert_eq!(watch(&[parcel(ShipmentStatus::Pending), parcel(ShipmentStatus::Cancelled)]), [""; 0]);
@@ -216,7 +263,7 @@ mod tests {
                 news.extend(
                     found.iter().filter(|event| !event.quiet).map(|event| format!("{} {}", event.kind, event.nth)),
                 );
-                known.extend(found.into_iter().map(|event| (event.kind, event.nth)));
+                known.extend(found.into_iter().map(|event| Known { kind: event.kind, nth: event.nth, at: 0 }));
             }
             news
         };

@@ -51,6 +51,14 @@ impl RemotePath {
         Ok(RemotePath { text: text.to_owned(), steps })
     }
 
+    /// The value by which it chooses an item of a list; none where it chooses none.
+    pub fn item(&self) -> Option<&str> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Item { value, .. } => Some(value.as_str()),
+            Step::Member(_) => None,
+        })
+    }
+
     /// The value there; none when any part of the way is missing.
     pub fn get<'a>(&self, record: &'a Value) -> Option<&'a Value> {
         self.steps.iter().try_fold(record, |place, step| match step {

@@ -125,6 +125,12 @@ impl Chats {
         })
     }
 
+    /// Somebody deletes a conversation with all that was said in it.
+    pub fn delete(&mut self, chat: u64) {
+        self.threads.remove(&chat);
+        self.said.retain(|_, said| said.chat != chat);
+    }
+
     /// Adds a message, and counts what the staff has not answered yet. The status is the vendor's affair.
     pub fn write(&mut self, now: Millis, chat: u64, author: Author, private: bool, text: &str) -> Option<&mut Said> {
         let thread = self.threads.get_mut(&chat)?;

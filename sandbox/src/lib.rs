@@ -195,6 +195,11 @@ impl Sandbox {
         self.touch(now, instance, |at| at.resolve_chat(now, chat, resolved));
     }
 
+    /// Somebody of the staff deletes a conversation. Neither vendor tells of it.
+    pub fn delete_chat(&self, now: Millis, instance: &str, chat: &str) {
+        self.touch(now, instance, |at| at.chats.delete(chat.parse().unwrap_or_default()));
+    }
+
     /// A customer places an order, at the shop itself. Returns its id; empty where the vendor has no orders.
     pub fn place_order(&self, now: Millis, instance: &str, order: &NewOrder) -> String {
         self.touch(now, instance, |at| at.place_order(now, order))

@@ -450,7 +450,7 @@ fn delete(instance: &mut Instance, now: Millis, input: &Value, fate: &mut Fate) 
 // ---- webhook subscriptions of the app ------------------------------------------------------------------------------
 
 /// Topics as GraphQL names them, and as deliveries do.
-const TOPICS: [(&str, &str); 13] = [
+const TOPICS: [(&str, &str); 16] = [
     ("APP_UNINSTALLED", "app/uninstalled"),
     ("ORDERS_CREATE", "orders/create"),
     ("ORDERS_UPDATED", "orders/updated"),
@@ -460,6 +460,9 @@ const TOPICS: [(&str, &str); 13] = [
     ("ORDERS_FULFILLED", "orders/fulfilled"),
     ("ORDERS_PARTIALLY_FULFILLED", "orders/partially_fulfilled"),
     ("ORDERS_DELETE", "orders/delete"),
+    ("FULFILLMENTS_CREATE", "fulfillments/create"),
+    ("FULFILLMENTS_UPDATE", "fulfillments/update"),
+    ("FULFILLMENT_EVENTS_CREATE", "fulfillment_events/create"),
     ("REFUNDS_CREATE", "refunds/create"),
     ("CUSTOMERS_CREATE", "customers/create"),
     ("CUSTOMERS_UPDATE", "customers/update"),

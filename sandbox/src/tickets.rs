@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::Millis;
+use crate::instance::stored;
 
 /// What is known of a ticket before a vendor gives an id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,12 @@ pub struct Ticket {
     pub id: String,
     /// Status in the vendor's words.
     pub status: String,
+    /// Subject.
+    pub subject: String,
+    /// Priority in the vendor's words.
+    pub priority: Option<String>,
+    /// Custom fields that say something, by id or by name.
+    pub fields: BTreeMap<String, String>,
     /// When it last changed.
     pub updated_at: Millis,
 }
@@ -105,8 +112,14 @@ impl Tickets {
     }
 
     pub fn list(&self) -> Vec<Ticket> {
-        let shown =
-            |row: &Row| Ticket { id: row.id.to_string(), status: row.status.clone(), updated_at: row.updated_at };
+        let shown = |row: &Row| Ticket {
+            id: row.id.to_string(),
+            status: row.status.clone(),
+            subject: row.subject.clone(),
+            priority: stored(&row.priority),
+            fields: row.fields.iter().filter_map(|(name, value)| Some((name.clone(), stored(value)?))).collect(),
+            updated_at: row.updated_at,
+        };
         self.rows.values().map(shown).collect()
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::app;
 use super::output::{Failure, Output, rest, time};
+use crate::config::Config;
 use crate::store::{Message, MessageState, Store};
 
 #[derive(Debug, clap::Args)]
@@ -52,11 +53,14 @@ enum Action {
 const LIST: &str = "`counterpart outbox list` shows them";
 
 pub(super) async fn run(out: &Output, config: &Path, args: Args) -> Result<u8, Failure> {
-    let (_, store) = app::open(config).await?;
+    let (config, store) = app::open(config).await?;
     match args.action.unwrap_or(Action::List { state: None, limit: None, after: None }) {
         Action::List { state, limit, after } => list(out, &store, state.as_deref(), limit, after).await,
         Action::Show { id } => {
-            out.document(&entry(&find(&store, id).await?))?;
+            let message = find(&store, id).await?;
+            let mut shown = entry(&message);
+            shown["fallback"] = fallback(&config, &message);
+            out.document(&shown)?;
             Ok(0)
         }
         Action::Retry { id, yes } => retry(out, &store, id, yes).await,
@@ -76,6 +80,19 @@ fn entry(message: &Message) -> serde_json::Value {
         "event": message.event_id, "attempts": message.attempts, "attempted_at": message.attempted_at,
         "until": (message.until > 0).then_some(message.until), "remote_id": message.remote_id,
         "created_at": message.created_at,
+    })
+}
+
+/// The other way that the message's flow names, and whether it was taken.
+fn fallback(config: &Config, message: &Message) -> serde_json::Value {
+    let flow = config.flows.iter().find(|flow| flow.name == message.flow);
+    let Some((flow, other)) = flow.and_then(|flow| Some((flow, flow.fallback.as_ref()?))) else {
+        return serde_json::Value::Null;
+    };
+    let taken = (message.connection.as_str(), message.action) != (flow.to.as_str(), flow.act);
+    json!({
+        "action": other.act.word(), "connection": other.to, "conversation": other.conversation,
+        "after_ms": other.after_ms, "taken": taken,
     })
 }
 
@@ -133,7 +150,7 @@ fn to(message: &Message) -> String {
 async fn retry(out: &Output, store: &Store, id: i64, yes: bool) -> Result<u8, Failure> {
     let message = find(store, id).await?;
     let show = format!("`counterpart outbox show {id}` shows it");
-    if matches!(message.action, ActKind::Send | ActKind::Note) && message.text.is_none() {
+    if matches!(message.action, ActKind::Send | ActKind::Note | ActKind::OpenTicket) && message.text.is_none() {
         let message = format!("message {id} has no text: its template could not be filled");
         return Err(Failure::usage(message, show));
     }

@@ -67,8 +67,8 @@ pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
     }
     if let Some(pass) = report.messages {
         out.line(format!(
-            "messages: {} webhooks read, {} events, {} sent, {} resolved, {} dropped, {} refused, {} unknown",
-            pass.hooks, pass.events, pass.sent, pass.resolved, pass.dropped, pass.refused, pass.unknown
+            "messages: {} webhooks read, {} events, {} sent, {} resolved, {} tickets, {} dropped, {} refused, {} unknown",
+            pass.hooks, pass.events, pass.sent, pass.resolved, pass.tickets, pass.dropped, pass.refused, pass.unknown
         ));
     }
     if !report.spent.is_empty() {

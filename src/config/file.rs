@@ -276,7 +276,26 @@ pub enum LinkFile {
     Person,
 }
 
-/// `[[flows]]`: exactly one of `send`, `note`, `resolve` and `reopen`.
+/// `fallback = { … }`: exactly one of `to` and `note`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FallbackFile {
+    /// Another chat connection in which the customer is written to.
+    pub to: Option<String>,
+    /// The chat connection in which agents get it as a note.
+    pub note: Option<String>,
+    /// The conversation of that note; the customer's own without it.
+    pub conversation: Option<String>,
+    /// How long there may be no way before this one is taken: `1h`.
+    #[serde(default = "default_after")]
+    pub after: String,
+}
+
+fn default_after() -> String {
+    "1h".to_owned()
+}
+
+/// `[[flows]]`: exactly one of `send`, `note`, `resolve`, `reopen`, `open_ticket` and `set_ticket`.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlowFile {
@@ -295,8 +314,20 @@ pub struct FlowFile {
     pub resolve: Option<String>,
     /// The connection whose conversation is opened again.
     pub reopen: Option<String>,
+    /// The desk connection in which a ticket is opened; `text` says what it says.
+    pub open_ticket: Option<String>,
+    /// The template of that ticket: its first line is the subject.
+    pub text: Option<String>,
+    /// The desk connection in which `fields` of a ticket are set: of the one that the event is about, or of those that name
+    /// its conversation.
+    pub set_ticket: Option<String>,
+    /// The fields, such as `{ status = "solved" }`.
+    #[serde(default)]
+    pub fields: BTreeMap<String, String>,
     /// The chat connection that a message or note goes to.
     pub to: Option<String>,
+    /// With `send`: what is done instead when there is no way to the customer.
+    pub fallback: Option<FallbackFile>,
     /// With a ticket's event and `resolve` or `reopen`: `explicit` (without it) takes the conversation that the ticket names,
     /// `person` goes by the requester's e-mail address where the ticket names none.
     pub link: Option<LinkFile>,

@@ -17,10 +17,13 @@ use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::file::{
-    ConnectionFile, File, FlowFile, HooksFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, SyncFile, WriteCheckFile,
+    ConnectionFile, FallbackFile, File, FlowFile, HooksFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, SyncFile,
+    WriteCheckFile,
 };
 use super::secret::Reference;
-use super::{Config, ConnectionConfig, FlowConfig, Link, OnDelete, ServeConfig, StoreConfig, SyncConfig, WriteCheck};
+use super::{
+    Config, ConnectionConfig, Fallback, FlowConfig, Link, OnDelete, ServeConfig, StoreConfig, SyncConfig, WriteCheck,
+};
 use crate::schedule::Schedule;
 use crate::templates::Condition;
 
@@ -468,10 +471,12 @@ fn flow_config(
         (ActKind::Note, "note", &file.note, &file.to),
         (ActKind::Resolve, "resolve", &file.resolve, &file.resolve),
         (ActKind::Reopen, "reopen", &file.reopen, &file.reopen),
+        (ActKind::OpenTicket, "open_ticket", &file.open_ticket, &file.open_ticket),
+        (ActKind::SetTicket, "set_ticket", &file.set_ticket, &file.set_ticket),
     ];
     let mut chosen = acts.into_iter().filter(|(_, _, given, _)| given.is_some());
     let (Some((act, key, Some(given), to)), None) = (chosen.next(), chosen.next()) else {
-        let help = "write exactly one of `send`, `note`, `resolve` and `reopen`";
+        let help = "write exactly one of `send`, `note`, `resolve`, `reopen`, `open_ticket` and `set_ticket`";
         problems.at(&["flows", index], "a flow does one thing", help);
         return None;
     };
@@ -501,23 +506,24 @@ fn flow_config(
         };
         problems.at(&at("from"), message, help);
     }
-    if let Some(manifest) = manifests.get(to) {
-        match manifest.actions.get(&act) {
-            None => {
-                let message = format!("`{to}` ({}) has no way to {} in a conversation", manifest.name, act.word());
-                let can: Vec<&str> = manifest.actions.keys().map(|act| act.word()).collect();
-                let help = if can.is_empty() {
-                    "it is no chat system".to_owned()
-                } else {
-                    format!("it can {}", can.join(", "))
-                };
-                problems.at(&at(place), message, help);
-            }
-            Some(facts) if !facts.effects.is_empty() && !file.accept_effects => {
-                let message = format!("to {} at `{to}` also {}", act.word(), facts.effects.join("; "));
-                problems.at(&at(place), message, "write `accept_effects = true` if that is meant");
-            }
-            Some(_) => {}
+    can_do(&at(place), act, to, file.accept_effects, manifests, problems);
+    may_write(&at(place), to, connections, problems);
+    let fallback = file.fallback.as_ref().filter(|_| {
+        if act != ActKind::Send {
+            let message = "`fallback` is another way to the customer, and this flow sends nothing";
+            problems.at(&at("fallback"), message, "leave it out");
+        }
+        act == ActKind::Send
+    });
+    let fallback =
+        fallback.and_then(|fallback| fallback_config(index, fallback, &file, to, connections, manifests, problems));
+    ticket_keys(index, &file, act, on, to, manifests, problems);
+    if act == ActKind::OpenTicket
+        && let (Some(manifest), Some(connection)) = (manifests.get(to), connections.get(to))
+    {
+        for setting in manifest.unset(act, &connection.settings) {
+            let message = format!("`{to}` ({}) opens tickets only where its setting `{setting}` is set", manifest.name);
+            problems.at(&at(place), message, format!("add `{setting} = …` to [connections.{to}]"));
         }
     }
     if file.link.is_some() && !(topic == "ticket" && matches!(act, ActKind::Resolve | ActKind::Reopen)) {
@@ -536,8 +542,182 @@ fn flow_config(
         }
     });
     let name = file.name.clone().unwrap_or_else(|| format!("{}/{}/{}/{}", file.from, file.on, act.word(), to));
-    let template = matches!(act, ActKind::Send | ActKind::Note).then(|| given.clone());
-    Some(FlowConfig { name, on, from: file.from.clone(), act, to: to.clone(), template, link, when, gate: file.gate })
+    let template = match act {
+        ActKind::Send | ActKind::Note => Some(given.clone()),
+        _ => file.text.clone(),
+    };
+    Some(FlowConfig {
+        name,
+        on,
+        from: file.from.clone(),
+        act,
+        to: to.clone(),
+        fields: file.fields,
+        template,
+        link,
+        fallback,
+        when,
+        gate: file.gate,
+    })
+}
+
+fn fallback_config(
+    index: &str,
+    fallback: &FallbackFile,
+    flow: &FlowFile,
+    first: &str,
+    connections: &BTreeMap<String, ConnectionConfig>,
+    manifests: &BTreeMap<String, Manifest>,
+    problems: &mut Problems<'_>,
+) -> Option<Fallback> {
+    let at = |key: &'static str| ["flows", index, "fallback", key];
+    let (act, key, to) = match (&fallback.to, &fallback.note) {
+        (Some(to), None) => (ActKind::Send, "to", to),
+        (None, Some(note)) => (ActKind::Note, "note", note),
+        _ => {
+            let help = "write `fallback = { to = \"CONNECTION\" }` or `fallback = { note = \"CONNECTION\" }`";
+            problems.at(&["flows", index, "fallback"], "a fallback is one way", help);
+            return None;
+        }
+    };
+    if !connections.contains_key(to) {
+        let known: Vec<&str> = connections.keys().map(String::as_str).collect();
+        let help = format!("the configuration has: {}", known.join(", "));
+        problems.at(&at(key), format!("there is no connection `{to}`"), help);
+    }
+    can_do(&at(key), act, to, flow.accept_effects, manifests, problems);
+    may_write(&at(key), to, connections, problems);
+    match (act, &fallback.conversation) {
+        (ActKind::Send, Some(_)) => {
+            let message = "the customer is not in a conversation that is the same for all";
+            problems.at(&at("conversation"), message, "leave it out, or write `note`");
+        }
+        (ActKind::Send, None) if to == first => {
+            problems.at(&at("to"), format!("`{to}` is the way that is missing"), "name another chat system");
+        }
+        (_, None) if to == first => {
+            let message = format!("who has no conversation at `{to}` has none for a note either");
+            problems.at(&at("note"), message, "add `conversation = \"ID\"`, one that agents watch");
+        }
+        _ => {}
+    }
+    let after = fallback.after.parse::<counterpart_core::gate::Period>();
+    match &after {
+        Err(error) => problems.at(&at("after"), error.to_string(), "write `1h`"),
+        Ok(after) if *after >= flow.gate.max_age => {
+            let message = format!("after {after} the message is too old already");
+            problems.at(
+                &at("after"),
+                message,
+                format!("take less than {}, the `max_age` of its gate", flow.gate.max_age),
+            );
+        }
+        Ok(_) => {}
+    }
+    let after_ms = after.map_or(0, |after| after.ms());
+    Some(Fallback { act, to: to.clone(), conversation: fallback.conversation.clone(), after_ms })
+}
+
+/// Whether a connection can do something, and what it would do besides.
+fn can_do(
+    place: &[&str],
+    act: ActKind,
+    to: &str,
+    accepted: bool,
+    manifests: &BTreeMap<String, Manifest>,
+    problems: &mut Problems<'_>,
+) {
+    let Some(manifest) = manifests.get(to) else { return };
+    match manifest.actions.get(&act) {
+        None => {
+            let message = format!("`{to}` ({}) has no way to {}", manifest.name, phrase(act));
+            let can: Vec<&str> = manifest.actions.keys().map(|act| act.word()).collect();
+            let help = match can.is_empty() {
+                true => "it is neither a chat system nor a desk".to_owned(),
+                false => format!("it can {}", can.join(", ")),
+            };
+            problems.at(place, message, help);
+        }
+        Some(facts) if !facts.effects.is_empty() && !accepted => {
+            let message = format!("to {} at `{to}` also {}", phrase(act), facts.effects.join("; "));
+            problems.at(place, message, "write `accept_effects = true` if that is meant");
+        }
+        Some(_) => {}
+    }
+}
+
+/// A connection that is never to be written to is no end of a flow.
+fn may_write(place: &[&str], to: &str, connections: &BTreeMap<String, ConnectionConfig>, problems: &mut Problems<'_>) {
+    if connections.get(to).is_some_and(|connection| connection.read_only) {
+        let message = format!("`{to}` is `read_only`, and this flow writes there");
+        problems.at(place, message, format!("take `read_only` out of [connections.{to}], or leave the flow out"));
+    }
+}
+
+fn phrase(act: ActKind) -> String {
+    match act {
+        ActKind::OpenTicket => "open a ticket".to_owned(),
+        ActKind::SetTicket => "set fields of a ticket".to_owned(),
+        _ => format!("{} in a conversation", act.word()),
+    }
+}
+
+/// The keys that belong to what is done at a desk: there where they are needed, and nowhere else.
+fn ticket_keys(
+    index: &str,
+    file: &FlowFile,
+    act: ActKind,
+    on: EventKind,
+    to: &str,
+    manifests: &BTreeMap<String, Manifest>,
+    problems: &mut Problems<'_>,
+) {
+    let at = |key: &'static str| ["flows", index, key];
+    match (act, &file.text) {
+        (ActKind::OpenTicket, None) => {
+            let help = "add `text = \"TEMPLATE\"`, a text of docs/messages.md; its first line is the subject";
+            problems.at(&at("open_ticket"), "it is not said what the ticket says", help);
+        }
+        (ActKind::OpenTicket, Some(_)) | (_, None) => {}
+        (_, Some(_)) => {
+            problems.at(&at("text"), "`text` is what a new ticket says, and this flow opens none", "leave it out")
+        }
+    }
+    if act == ActKind::OpenTicket && on.topic() == Topic::Ticket {
+        let message = "a ticket that opens a ticket would go on for ever";
+        problems.at(&at("on"), message, "take an event of a shop or of a chat system");
+    }
+    if act != ActKind::SetTicket {
+        if !file.fields.is_empty() {
+            problems.at(&at("fields"), "`fields` are those of a ticket, and this flow sets none", "leave them out");
+        }
+        return;
+    }
+    if !matches!(on.topic(), Topic::Ticket | Topic::Conversation) {
+        let message = format!("`{on}` leads to no ticket");
+        problems.at(&at("on"), message, "take an event of a desk or of a chat system");
+    }
+    if file.fields.is_empty() {
+        problems.at(&at("set_ticket"), "it is not said what is set", "add `fields = { status = \"solved\" }`");
+    }
+    let facts = manifests.get(to).and_then(|manifest| manifest.actions.get(&ActKind::SetTicket));
+    for (name, word) in file.fields.iter().filter(|_| facts.is_some()) {
+        let at = ["flows", index, "fields", name.as_str()];
+        let known = facts.into_iter().flat_map(|facts| facts.fields.keys());
+        match facts.and_then(|facts| facts.fields.get(name)) {
+            None => {
+                let known: Vec<&str> = known.map(String::as_str).collect();
+                let message = format!("no field `{name}` of a ticket can be set at `{to}`");
+                problems.at(&at, message, format!("it has {}", known.join(", ")));
+            }
+            Some(field) if field.value(word).is_none() => {
+                let known: Vec<&str> = field.values.keys().map(String::as_str).collect();
+                let message = format!("`{name}` of a ticket cannot be set to `{word}` at `{to}`");
+                problems.at(&at, message, format!("take one of {}", known.join(", ")));
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 /// Whether there are events about a topic; parcels may be parts of orders.

@@ -137,6 +137,19 @@ pub enum Link {
     Person,
 }
 
+/// Another way for a message that has none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// Write to the customer, or a note for agents.
+    pub act: ActKind,
+    /// In which chat connection.
+    pub to: String,
+    /// In which conversation; the customer's own without it.
+    pub conversation: Option<String>,
+    /// How long there may be no way first.
+    pub after_ms: i64,
+}
+
 /// What a flow does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FlowConfig {
@@ -148,12 +161,16 @@ pub struct FlowConfig {
     pub from: String,
     /// What it does there.
     pub act: ActKind,
-    /// The chat connection in which it does it.
+    /// The chat or desk connection in which it does it.
     pub to: String,
+    /// The fields of a ticket that it sets, and their values.
+    pub fields: BTreeMap<String, String>,
     /// The template of what it writes.
     pub template: Option<String>,
     /// How a ticket leads to the conversation that is resolved or opened again.
     pub link: Link,
+    /// What is done instead of a `send` without a way.
+    pub fallback: Option<Fallback>,
     /// A condition on the event.
     pub when: Option<Condition>,
     /// When a message may reach the customer.

@@ -3,23 +3,27 @@
 //! Before an attempt its row says `sending`; whatever ends the program then leaves an attempt of which nobody knows, and
 //! that one is looked for at the vendor before anything is sent again. It is sent again only when it is surely not there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use counterpart_connectors::{Act, ActKind, ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest};
-use counterpart_core::business::{self, Author, Conversation, EventKind, Ticket, Topic};
+use counterpart_connectors::{
+    Act, ActKind, Acted, ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest, RemoteRecord,
+};
+use counterpart_core::Slot;
+use counterpart_core::business::{self, Author, Conversation, EventKind, Party, Ticket, Topic};
 use counterpart_core::event::overtakes;
 use counterpart_core::gate::{self, Consent, Decision, Intent, LiveEvent, Origin, Purpose, Recipient};
 use counterpart_core::normalize;
 use serde_json::Value;
 
 use super::EngineError;
-use super::happen::{CONTACT, CONVERSATION, REQUESTER};
+use super::happen::{CONTACT, CONVERSATION, REQUESTER, named};
+use super::observe::observe_document;
 use super::session::{STREAM, Wired};
 use super::worker::{Pass, Worker};
-use crate::config::{FlowConfig, Link};
+use crate::config::{Fallback, FlowConfig, Link};
 use crate::mutation::{self, Mutation};
-use crate::store::{Message, MessageState};
+use crate::store::{Message, MessageState, Record};
 
 /// A far end's clock may differ from ours by this much when a message is recognised by its text.
 const CLOCKS_DIFFER_MS: Millis = 5 * 60_000;
@@ -30,12 +34,14 @@ const MAX_ATTEMPTS: i32 = 5;
 /// Pause after a failure that left nothing behind; it doubles.
 const BACKOFF_MS: Millis = 5_000;
 /// When a person's conversation is looked for again.
-const NO_ROUTE_MS: Millis = 10 * 60_000;
+pub(super) const NO_ROUTE_MS: Millis = 10 * 60_000;
 /// When the vendor is asked again about an attempt it could not be asked about.
 const ASK_AGAIN_MS: Millis = 60_000;
 /// Pages of a conversation that are searched for an attempt.
 const MAX_PAGES: usize = 200;
-const NO_ROUTE: &str = "no_route";
+pub(super) const NO_ROUTE: &str = "no_route";
+const GONE: &str = "its conversation is gone: it looks for another";
+const FELL_BACK: &str = "no_route: it takes the fallback";
 /// Stands before the contact's id where a conversation with them is being begun.
 const BEGUN: &str = "contact:";
 /// Conversations of a contact among which a begun one is looked for.
@@ -43,15 +49,33 @@ const RECENT: usize = 20;
 /// A ticket that opens again within this time after we wrote was opened by what we wrote.
 const ECHO_MS: Millis = 10 * 60_000;
 
-/// What to do with a row now.
-enum Verdict {
-    Go {
-        conversation: String,
-    },
+/// What is done about a row.
+#[derive(Clone)]
+pub(super) enum Todo {
+    /// In this conversation.
+    Talk { conversation: String },
     /// There is no conversation, and one can be begun with this contact.
-    Open {
-        contact: String,
-    },
+    Begin { contact: String },
+    /// At a desk, for this person.
+    OpenTicket { party: Box<Party> },
+    /// At a desk, with these tickets.
+    SetTickets { ids: Vec<String>, fields: BTreeMap<String, String> },
+}
+
+impl Todo {
+    /// The conversation that the row belongs to from now on.
+    fn conversation(&self, row: &Message) -> Option<String> {
+        match self {
+            Todo::Talk { conversation } => Some(conversation.clone()),
+            Todo::Begin { contact } => Some(format!("{BEGUN}{contact}")),
+            Todo::OpenTicket { .. } | Todo::SetTickets { .. } => row.conversation.clone(),
+        }
+    }
+}
+
+/// What to do with a row now.
+pub(super) enum Verdict {
+    Go(Todo),
     Hold {
         until: Millis,
         reason: String,
@@ -59,6 +83,8 @@ enum Verdict {
     Drop {
         reason: String,
     },
+    /// There is no way here; the flow names another.
+    Move(Fallback),
 }
 
 impl Worker<'_> {
@@ -84,9 +110,8 @@ impl Worker<'_> {
 
     /// One row that may go out. False when the vendor is not to be asked for now.
     async fn attempt(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<bool, EngineError> {
-        let (kind, conversation) = match self.judge(wired, row).await? {
-            Verdict::Go { conversation } => (row.action, conversation),
-            Verdict::Open { contact } => (ActKind::Open, format!("{BEGUN}{contact}")),
+        let todo = match self.judge(wired, row).await? {
+            Verdict::Go(todo) => todo,
             Verdict::Hold { until, reason } => {
                 self.set(row, MessageState::Held, Some(&reason), until, None).await?;
                 return Ok(true);
@@ -96,30 +121,28 @@ impl Worker<'_> {
                 self.set(row, MessageState::Dropped, Some(&reason), 0, None).await?;
                 return Ok(true);
             }
+            Verdict::Move(other) => {
+                let (to, conversation) = (other.to.as_str(), other.conversation.as_deref());
+                let now = self.engine.clock.now();
+                self.engine.store.message_moved(row, other.act, to, conversation, FELL_BACK, now).await?;
+                return Ok(true);
+            }
         };
+        let conversation = todo.conversation(row);
+        let conversation = conversation.as_deref();
         let late = mutation::is_planted(Mutation::SendsAreStoredAfterwards);
-        if !late && !self.engine.store.message_sending(row.id, &conversation, self.engine.clock.now()).await? {
+        if !late && !self.engine.store.message_sending(row.id, conversation, self.engine.clock.now()).await? {
             return Ok(true);
         }
-        let act = Act {
-            kind,
-            conversation: conversation.strip_prefix(BEGUN).unwrap_or(&conversation),
-            text: row.text.as_deref().unwrap_or_default(),
-            mark: &row.mark,
-        };
-        let lane = match row.action {
-            ActKind::Send | ActKind::Open | ActKind::Note => Lane::Customer,
-            ActKind::Resolve | ActKind::Reopen => Lane::Resolve,
-        };
-        let outcome = wired.connection.act(lane, act).await;
+        let outcome = self.act(wired, row, &todo).await;
         if late {
-            self.engine.store.message_sending(row.id, &conversation, self.engine.clock.now()).await?;
+            self.engine.store.message_sending(row.id, conversation, self.engine.clock.now()).await?;
         }
         match outcome {
             Ok(acted) => {
                 count(row, pass);
                 let mut made = acted.made;
-                if kind == ActKind::Open
+                if matches!(todo, Todo::Begin { .. })
                     && let Some(conversation) = made.take()
                 {
                     self.engine.store.message_opened(row.id, &conversation).await?;
@@ -127,8 +150,56 @@ impl Worker<'_> {
                 self.set(row, MessageState::Sent, None, 0, made.as_deref()).await?;
                 Ok(true)
             }
+            Err(error) if error.kind == ErrorKind::NotFound && self.may_go_elsewhere(row, &todo).await? => {
+                self.forget(wired, conversation.unwrap_or_default()).await?;
+                self.engine.store.message_rerouted(row.id, GONE, self.engine.clock.now()).await?;
+                Ok(true)
+            }
             Err(error) => self.failed(wired, row, error, pass).await,
         }
+    }
+
+    /// The call itself, once.
+    async fn act(&self, wired: &Wired, row: &Message, todo: &Todo) -> Result<Acted, ConnectorError> {
+        let (kind, conversation) = match todo {
+            Todo::Talk { conversation } => (row.action, conversation),
+            Todo::Begin { contact } => (ActKind::Open, contact),
+            Todo::OpenTicket { party } => return self.open_ticket(wired, row, party).await,
+            Todo::SetTickets { ids, fields } => return self.set_tickets(wired, ids, fields).await,
+        };
+        let lane = match row.action {
+            ActKind::Send | ActKind::Open | ActKind::Note => Lane::Customer,
+            ActKind::Resolve | ActKind::Reopen | ActKind::OpenTicket | ActKind::SetTicket => Lane::Resolve,
+        };
+        let text = row.text.as_deref().unwrap_or_default();
+        wired.connection.act(lane, Act { kind, conversation, text, mark: &row.mark }).await
+    }
+
+    /// Whether a message whose conversation is gone may look for another one: once, and only where we chose the conversation.
+    async fn may_go_elsewhere(&self, row: &Message, todo: &Todo) -> Result<bool, EngineError> {
+        let writes = matches!(row.action, ActKind::Send | ActKind::Note) && matches!(todo, Todo::Talk { .. });
+        if !writes || row.reason.as_deref() == Some(GONE) {
+            return Ok(false);
+        }
+        let Some(flow) = self.engine.config.flows.iter().find(|flow| flow.name == row.flow) else { return Ok(false) };
+        let fallback = flow.fallback.as_ref().filter(|_| (&row.connection, row.action) != (&flow.to, flow.act));
+        if let Some(fallback) = fallback {
+            return Ok(fallback.conversation.is_none());
+        }
+        let event = self.engine.store.event(row.event_id).await?;
+        Ok(event.is_some_and(|event| named(flow, &event.subject).is_none()))
+    }
+
+    /// A conversation that the vendor does not know any more is not chosen again, until a reading shows it.
+    async fn forget(&self, wired: &Wired, conversation: &str) -> Result<(), EngineError> {
+        let Some(document) = self.engine.documents.get(&(wired.name.clone(), "conversation".to_owned())) else {
+            return Ok(());
+        };
+        let id = conversation.to_owned();
+        let gone = RemoteRecord { id, body: Value::Null, updated_at: None, version: None, deleted: true };
+        let row = observe_document(document, gone).row;
+        self.engine.store.observe_one(&wired.name, "conversation", &row, self.engine.clock.now()).await?;
+        Ok(())
     }
 
     /// Sorts a failure into what surely did not happen, what never will, and what nobody knows.
@@ -188,39 +259,54 @@ impl Worker<'_> {
         let Some(flow) = self.engine.config.flows.iter().find(|flow| flow.name == row.flow) else {
             return dropped("the flow is gone");
         };
-        let Some((kind, happened_at, seen_at, live)) = self.engine.store.event(row.event_id).await? else {
+        let Some(stored) = self.engine.store.event(row.event_id).await? else {
             return dropped("the event is gone");
         };
-        let origin = if live { Origin::Live } else { Origin::Backfill };
-        let Ok(event) = LiveEvent::new(origin, happened_at, seen_at) else { return dropped("backfill") };
-        let overtaken_by = self.overtaken_by(row, &kind).await?;
-        if self.is_echo(row, &kind).await? {
+        let origin = if stored.live { Origin::Live } else { Origin::Backfill };
+        let Ok(event) = LiveEvent::new(origin, stored.happened_at, stored.seen_at) else { return dropped("backfill") };
+        let overtaken_by = self.overtaken_by(row, &stored.kind).await?;
+        if self.is_echo(row, &stored.kind).await? {
             return dropped("an echo: what was written the last time opened the ticket again");
         }
-        if row.action != ActKind::Send {
-            if let Some(by) = overtaken_by {
-                return dropped(&format!("overtaken by {by}"));
-            }
-            return self.way(wired, flow, row, event, now).await;
+        if row.action != ActKind::Send
+            && let Some(by) = overtaken_by
+        {
+            return dropped(&format!("overtaken by {by}"));
         }
-        let (conversation, way) = match self.way(wired, flow, row, event, now).await? {
-            Verdict::Go { conversation } => (conversation, None),
-            Verdict::Open { contact } => (format!("{BEGUN}{contact}"), Some(Verdict::Open { contact })),
-            other => (String::new(), Some(other)),
+        let people = self.known_as(flow, row).await?;
+        let late = now.saturating_sub(event.happened_at()) > flow.gate.max_age.ms();
+        let way = match row.action {
+            ActKind::OpenTicket => self.requester(row, &people, late, now).await?,
+            ActKind::SetTicket => self.tickets(wired, flow, row, &stored, late, now).await?,
+            _ => self.way(wired, flow, row, &people, late, now).await?,
         };
-        let intent = Intent { event, purpose: Purpose::of(&kind), template_allowed: false, overtaken_by };
+        if row.action != ActKind::Send {
+            return Ok(way);
+        }
+        let conversation = match &way {
+            Verdict::Go(todo) => todo.conversation(row).unwrap_or_default(),
+            _ => String::new(),
+        };
+        let intent = Intent { event, purpose: Purpose::of(&stored.kind), template_allowed: false, overtaken_by };
         let sent_at = match &flow.gate.cap {
             Some(cap) => self.engine.store.sent_since(&wired.name, &conversation, now - cap.per.ms()).await?,
             _ => Vec::new(),
         };
-        let consent = self.consent(row).await?;
-        let recipient = Recipient { consent, zone: row.party.timezone.clone(), session: None, sent_at };
+        let recipient =
+            Recipient { consent: consent(&people), zone: row.party.timezone.clone(), session: None, sent_at };
         let decision = gate::decide(&intent, &recipient, &flow.gate, now);
         let reason = decision.reason().to_owned();
+        let way = match decision {
+            Decision::Drop(_) => way,
+            Decision::Pass(_) | Decision::Hold { .. } => or_fallback(way, flow, row, now),
+        };
+        if matches!(way, Verdict::Move(_)) {
+            return Ok(way);
+        }
         match decision {
-            Decision::Pass(_) => Ok(way.unwrap_or(Verdict::Go { conversation })),
+            Decision::Pass(_) => Ok(way),
             Decision::Hold { until, .. } => Ok(match way {
-                Some(Verdict::Hold { until: later, reason }) if later > until => Verdict::Hold { until: later, reason },
+                Verdict::Hold { until: later, reason } if later > until => Verdict::Hold { until: later, reason },
                 _ => Verdict::Hold { until, reason },
             }),
             Decision::Drop(_) => Ok(Verdict::Drop {
@@ -257,24 +343,9 @@ impl Worker<'_> {
         Ok(opened.iter().any(follows))
     }
 
-    /// What the person is known to want: an opt-out at any system counts.
-    async fn consent(&self, row: &Message) -> Result<Consent, EngineError> {
-        let mut consent = Consent::Unknown;
-        for record in self.known_as(row).await? {
-            let given = record.fields.iter().find(|(name, _)| name.as_str() == "consent.marketing");
-            match given.map(|(_, slot)| slot) {
-                Some(counterpart_core::Slot::Set(counterpart_core::Value::Bool(false))) => {
-                    return Ok(Consent::OptedOut);
-                }
-                Some(counterpart_core::Slot::Set(counterpart_core::Value::Bool(true))) => consent = Consent::Given,
-                _ => {}
-            }
-        }
-        Ok(consent)
-    }
-
-    /// The records of the person a message concerns, at all systems.
-    async fn known_as(&self, row: &Message) -> Result<Vec<crate::store::Record>, EngineError> {
+    /// The records of the person a message concerns, at all systems. Who is known by neither address nor number is looked for
+    /// where the event happened.
+    async fn known_as(&self, flow: &FlowConfig, row: &Message) -> Result<Vec<Record>, EngineError> {
         let store = &self.engine.store;
         let mut keys = Vec::new();
         if let Some(email) = &row.party.email {
@@ -286,6 +357,9 @@ impl Worker<'_> {
             keys.push(("phone".to_owned(), number));
         }
         let mut found = store.records_by_keys(STREAM, &keys).await?;
+        if let Some(id) = row.party.id.as_deref().filter(|_| keys.is_empty()) {
+            found.extend(store.record(&flow.from, STREAM, id).await?);
+        }
         let entities: BTreeSet<i64> = found.iter().filter_map(|record| record.entity_id).collect();
         let entities: Vec<i64> = entities.into_iter().collect();
         found.extend(store.records_of_entities(STREAM, &entities).await?);
@@ -300,7 +374,8 @@ impl Worker<'_> {
         wired: &Arc<Wired>,
         flow: &FlowConfig,
         row: &Message,
-        event: LiveEvent,
+        people: &[Record],
+        late: bool,
         now: Millis,
     ) -> Result<Verdict, EngineError> {
         let mut found: Vec<(String, Conversation)> = Vec::new();
@@ -314,7 +389,7 @@ impl Worker<'_> {
             let known = self.engine.store.document(&wired.name, "conversation", named).await?;
             found.push((named.clone(), known.map(parsed).unwrap_or_default()));
         } else {
-            for record in self.known_as(row).await?.iter().filter(|record| record.connection == wired.name) {
+            for record in people.iter().filter(|record| record.connection == wired.name) {
                 let there = self
                     .engine
                     .store
@@ -331,12 +406,11 @@ impl Worker<'_> {
                 b,
             ))
         });
-        let late = now.saturating_sub(event.happened_at()) > flow.gate.max_age.ms();
         let Some((conversation, known)) = found.pop() else {
             if let Some(contact) =
                 contact.filter(|_| row.action == ActKind::Send && wired.connection.can(ActKind::Open))
             {
-                return Ok(Verdict::Open { contact });
+                return Ok(Verdict::Go(Todo::Begin { contact }));
             }
             return Ok(match late && row.action != ActKind::Send {
                 true => Verdict::Drop { reason: NO_ROUTE.to_owned() },
@@ -344,10 +418,10 @@ impl Worker<'_> {
             });
         };
         if !closes {
-            return Ok(Verdict::Go { conversation });
+            return Ok(Verdict::Go(Todo::Talk { conversation }));
         }
         match self.may_close(wired, flow, row, &conversation, known).await? {
-            Ok(None) => Ok(Verdict::Go { conversation }),
+            Ok(None) => Ok(Verdict::Go(Todo::Talk { conversation })),
             Ok(Some(reason)) => Ok(Verdict::Drop { reason: reason.to_owned() }),
             Err(error) if late => Ok(Verdict::Drop { reason: error.message }),
             Err(error) => Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: error.message }),
@@ -422,7 +496,7 @@ impl Worker<'_> {
     /// An attempt of which nobody knows: found at the vendor it is settled, surely not there it is made again.
     async fn look_for(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<(), EngineError> {
         let now = self.engine.clock.now();
-        if matches!(row.action, ActKind::Resolve | ActKind::Reopen) {
+        if matches!(row.action, ActKind::Resolve | ActKind::Reopen | ActKind::SetTicket) {
             // To do it once more changes nothing.
             return self.set(row, MessageState::Pending, None, 0, None).await;
         }
@@ -430,28 +504,21 @@ impl Worker<'_> {
         if now < settled {
             return self.set(row, MessageState::Unknown, row.reason.as_deref(), settled, None).await;
         }
-        let Some(conversation) = &row.conversation else {
-            return self.set(row, MessageState::Pending, None, 0, None).await;
+        let found = match row.action {
+            ActKind::OpenTicket => self.marked_ticket(wired, row).await,
+            _ => self.arrived(wired, row).await?,
         };
-        let thread = match conversation.strip_prefix(BEGUN) {
-            Some(contact) => self.recent_words(wired, contact).await,
-            None => self.thread(wired, conversation).await,
-        };
-        let thread = match thread {
-            Ok(thread) => thread,
+        let found = match found {
+            Ok(found) => found,
             Err(error) => {
                 let why = format!("whether it arrived could not be looked up: {}", error.message);
                 return self.set(row, MessageState::Unknown, Some(&why), now + ASK_AGAIN_MS, None).await;
             }
         };
-        let own = self.engine.store.own_messages(&wired.name, conversation).await?;
-        let marks = self.engine.documents.get(&(wired.name.clone(), "message".to_owned()));
-        let marked = marks.is_some_and(|document| document.reads("mark"));
-        let found = thread.iter().find(|message| !own.contains(&message.id) && is_it(message, row, marked));
         match found {
-            Some(message) => {
+            Some(id) => {
                 count(row, pass);
-                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, Some(&message.id)).await
+                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, Some(&id)).await
             }
             None if row.attempts >= MAX_ATTEMPTS => {
                 let why = "not there after several attempts";
@@ -459,6 +526,28 @@ impl Worker<'_> {
             }
             None => self.set(row, MessageState::Pending, Some("surely not there"), 0, None).await,
         }
+    }
+
+    /// The vendor's id of the message that an attempt left in its conversation.
+    async fn arrived(
+        &self,
+        wired: &Wired,
+        row: &Message,
+    ) -> Result<Result<Option<String>, ConnectorError>, EngineError> {
+        let Some(conversation) = &row.conversation else { return Ok(Ok(None)) };
+        let thread = match conversation.strip_prefix(BEGUN) {
+            Some(contact) => self.recent_words(wired, contact).await,
+            None => self.thread(wired, conversation).await,
+        };
+        let thread = match thread {
+            Ok(thread) => thread,
+            Err(error) => return Ok(Err(error)),
+        };
+        let own = self.engine.store.own_messages(&wired.name, conversation).await?;
+        let marks = self.engine.documents.get(&(wired.name.clone(), "message".to_owned()));
+        let marked = marks.is_some_and(|document| document.reads("mark"));
+        let mut ours = thread.into_iter().filter(|message| !own.contains(&message.id) && is_it(message, row, marked));
+        Ok(Ok(ours.next().map(|message| message.id)))
     }
 
     /// The messages of a contact's newest conversations: among them is one that an unknown attempt began.
@@ -512,10 +601,38 @@ fn parsed(value: Value) -> Conversation {
     serde_json::from_value(value).unwrap_or_default()
 }
 
+/// The other way that the flow names, once there was none for as long as it says. A row that took it never goes back.
+fn or_fallback(way: Verdict, flow: &FlowConfig, row: &Message, now: Millis) -> Verdict {
+    let (Verdict::Hold { until, reason }, Some(other)) = (&way, &flow.fallback) else { return way };
+    if reason != NO_ROUTE || row.connection != flow.to {
+        return way;
+    }
+    let due = row.created_at + other.after_ms;
+    if now >= due {
+        return Verdict::Move(other.clone());
+    }
+    Verdict::Hold { until: due.min(*until), reason: reason.clone() }
+}
+
+/// What the person is known to want: an opt-out at any system counts.
+fn consent(people: &[Record]) -> Consent {
+    let mut consent = Consent::Unknown;
+    for record in people {
+        let given = record.fields.iter().find(|(name, _)| name.as_str() == "consent.marketing");
+        match given.map(|(_, slot)| slot) {
+            Some(Slot::Set(counterpart_core::Value::Bool(false))) => return Consent::OptedOut,
+            Some(Slot::Set(counterpart_core::Value::Bool(true))) => consent = Consent::Given,
+            _ => {}
+        }
+    }
+    consent
+}
+
 fn count(row: &Message, pass: &mut Pass) {
     match row.action {
         ActKind::Send | ActKind::Open | ActKind::Note => pass.sent += 1,
         ActKind::Resolve | ActKind::Reopen => pass.resolved += 1,
+        ActKind::OpenTicket | ActKind::SetTicket => pass.tickets += 1,
     }
 }
 

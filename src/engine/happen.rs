@@ -1,6 +1,6 @@
 //! From changed business records to events, and from events to what the flows do about them.
 
-use counterpart_connectors::{ActKind, Millis};
+use counterpart_connectors::Millis;
 use counterpart_core::business::{Conversation, Order, Party, Shipment, Subject, Ticket, TicketStatus, Topic};
 use counterpart_core::event::{self, Happened};
 use counterpart_core::normalize;
@@ -110,11 +110,6 @@ impl Worker<'_> {
                 Err(error) => problem = Some(error.to_string()),
             }
         }
-        let conversation = match subject {
-            Subject::Ticket(ticket) => ticket.conversation.clone(),
-            Subject::Conversation(conversation) if flow.from == flow.to => Some(conversation.id.clone()),
-            _ => None,
-        };
         Some(NewMessage {
             key: format!(
                 "{}|{}/{}/{}|{}|{}",
@@ -129,8 +124,8 @@ impl Worker<'_> {
             action: flow.act,
             connection: flow.to.clone(),
             party: Party { language: None, ..party.clone() },
-            conversation,
-            text: text.filter(|_| matches!(flow.act, ActKind::Send | ActKind::Note)),
+            conversation: named(flow, subject),
+            text,
             state: if problem.is_some() { MessageState::Refused } else { MessageState::Pending },
             reason: problem,
         })
@@ -151,6 +146,17 @@ fn told(stream: &str, row: &Changed) -> Option<Told> {
         _ => Vec::new(),
     };
     Some(Told { subject, parcels })
+}
+
+/// The conversation that an event itself names: for what is done there, or for the tickets that belong to it.
+pub(super) fn named(flow: &FlowConfig, subject: &Subject) -> Option<String> {
+    match subject {
+        Subject::Ticket(ticket) => ticket.conversation.clone(),
+        Subject::Conversation(conversation) if flow.from == flow.to || flow.act.is_at_desk() => {
+            Some(conversation.id.clone())
+        }
+        _ => None,
+    }
 }
 
 /// What a stored record is in the common model; none for what only other streams hang on.

@@ -23,6 +23,7 @@ mod run;
 mod session;
 mod silence;
 mod subscribe;
+mod tickets;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -197,7 +198,7 @@ fn documents(config: &Config) -> Result<BTreeMap<(String, String), Arc<Document>
     Ok(found)
 }
 
-/// The streams that the flows live on: what happens at one end, conversations and their messages at the other.
+/// The streams that the flows live on: what happens at one end, conversations and their messages, or tickets, at the other.
 fn flow_streams(config: &Config) -> BTreeSet<(String, String)> {
     let mut streams = BTreeSet::new();
     for flow in &config.flows {
@@ -205,8 +206,11 @@ fn flow_streams(config: &Config) -> BTreeSet<(String, String)> {
         let stream =
             from.map_or(flow.on.topic().as_str(), |from| crate::config::stream_of(config, from, flow.on.topic()));
         streams.insert((flow.from.clone(), stream.to_owned()));
-        streams.insert((flow.to.clone(), "conversation".to_owned()));
-        streams.insert((flow.to.clone(), "message".to_owned()));
+        let there: &[&str] = if flow.act.is_at_desk() { &["ticket"] } else { &["conversation", "message"] };
+        let ways = std::iter::once(&flow.to).chain(flow.fallback.iter().map(|fallback| &fallback.to));
+        for to in ways {
+            streams.extend(there.iter().map(|stream| (to.clone(), (*stream).to_owned())));
+        }
     }
     streams
 }

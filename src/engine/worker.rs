@@ -42,6 +42,8 @@ pub struct Pass {
     pub sent: u64,
     /// Conversations closed or opened.
     pub resolved: u64,
+    /// Tickets opened, or fields of them set.
+    pub tickets: u64,
     /// Messages that will not be sent, each with its reason in the store.
     pub dropped: u64,
     /// Messages that the vendor refused.

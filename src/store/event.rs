@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use counterpart_core::business::EventKind;
+use counterpart_core::business::{EventKind, Subject};
+use counterpart_core::event::Known;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -46,6 +47,21 @@ pub struct NewEvent {
     pub subject: Value,
     /// What is to be done about it.
     pub messages: Vec<NewMessage>,
+}
+
+/// An event as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredEvent {
+    /// What happened.
+    pub kind: String,
+    /// When, as the vendor says, or when it was seen.
+    pub happened_at: Millis,
+    /// When it was seen.
+    pub seen_at: Millis,
+    /// Whether it may reach a customer.
+    pub live: bool,
+    /// The record as it was then.
+    pub subject: Subject,
 }
 
 impl Store {
@@ -137,8 +153,8 @@ impl Store {
         connection: &str,
         stream: &str,
         external_ids: &[&str],
-    ) -> Result<BTreeMap<String, Vec<(EventKind, String)>>> {
-        let mut known: BTreeMap<String, Vec<(EventKind, String)>> = BTreeMap::new();
+    ) -> Result<BTreeMap<String, Vec<Known>>> {
+        let mut known: BTreeMap<String, Vec<Known>> = BTreeMap::new();
         for part in external_ids.chunks(BATCH) {
             let rows = Entity::find()
                 .filter(Column::Tenant.eq(self.tenant()))
@@ -150,7 +166,8 @@ impl Store {
                 .await?;
             for row in rows {
                 if let Ok(kind) = row.kind.parse() {
-                    known.entry(row.external_id).or_default().push((kind, row.nth));
+                    let event = Known { kind, nth: row.nth, at: row.happened_at };
+                    known.entry(row.external_id).or_default().push(event);
                 }
             }
         }
@@ -284,9 +301,18 @@ impl Store {
         Ok(hours)
     }
 
-    /// One event: its kind, when it happened, when it was seen, whether it is live.
-    pub async fn event(&self, id: i64) -> Result<Option<(String, Millis, Millis, bool)>> {
+    /// One event.
+    pub async fn event(&self, id: i64) -> Result<Option<StoredEvent>> {
         let row = Entity::find_by_id(id).filter(Column::Tenant.eq(self.tenant())).one(self.reader()).await?;
-        Ok(row.map(|row| (row.kind, row.happened_at, row.seen_at, row.live)))
+        let read = |row: super::tables::event::Model| {
+            Ok(StoredEvent {
+                subject: super::json::from_text("event", &row.id.to_string(), &row.subject)?,
+                kind: row.kind,
+                happened_at: row.happened_at,
+                seen_at: row.seen_at,
+                live: row.live,
+            })
+        };
+        row.map(read).transpose()
     }
 }

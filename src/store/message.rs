@@ -218,7 +218,7 @@ impl Store {
     }
 
     /// It is about to be sent: from here on it may have arrived. False when it is not to be sent any more.
-    pub async fn message_sending(&self, id: i64, conversation: &str, now: Millis) -> Result<bool> {
+    pub async fn message_sending(&self, id: i64, conversation: Option<&str>, now: Millis) -> Result<bool> {
         let tx = self.begin().await?;
         let done = Entity::update_many()
             .col_expr(Column::State, Expr::value(MessageState::Sending))
@@ -228,6 +228,65 @@ impl Store {
             .col_expr(Column::UpdatedAt, Expr::value(now))
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::Id.eq(id))
+            .filter(Column::State.is_in([MessageState::Pending, MessageState::Held]))
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected == 1)
+    }
+
+    /// Whom it is for is known better now. Every attempt says the same from here on.
+    pub async fn message_is_for(&self, id: i64, party: &Party) -> Result<()> {
+        let tx = self.begin().await?;
+        Entity::update_many()
+            .col_expr(Column::Party, Expr::value(to_text(party)))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.eq(id))
+            .exec(&tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// A message whose attempt surely left nothing looks for another conversation.
+    pub async fn message_rerouted(&self, id: i64, reason: &str, now: Millis) -> Result<()> {
+        let tx = self.begin().await?;
+        Entity::update_many()
+            .col_expr(Column::Conversation, Expr::value(None::<String>))
+            .col_expr(Column::State, Expr::value(MessageState::Pending))
+            .col_expr(Column::Reason, Expr::value(reason))
+            .col_expr(Column::Until, Expr::value(0))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.eq(id))
+            .filter(Column::State.eq(MessageState::Sending))
+            .exec(&tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// A message takes another way: from here on it belongs there, and to no other. False when it is not waiting for the
+    /// first one (any more): an attempt may be under way.
+    pub async fn message_moved(
+        &self,
+        message: &Message,
+        action: ActKind,
+        connection: &str,
+        conversation: Option<&str>,
+        reason: &str,
+        now: Millis,
+    ) -> Result<bool> {
+        let tx = self.begin().await?;
+        let done = Entity::update_many()
+            .col_expr(Column::Action, Expr::value(action.word()))
+            .col_expr(Column::Connection, Expr::value(connection))
+            .col_expr(Column::Conversation, Expr::value(conversation))
+            .col_expr(Column::State, Expr::value(MessageState::Pending))
+            .col_expr(Column::Reason, Expr::value(reason))
+            .col_expr(Column::Until, Expr::value(0))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.eq(message.id))
+            .filter(Column::Connection.eq(message.connection.as_str()))
             .filter(Column::State.is_in([MessageState::Pending, MessageState::Held]))
             .exec(&tx)
             .await?;
@@ -405,11 +464,8 @@ impl TryFrom<Model> for Message {
 
     fn try_from(row: Model) -> Result<Message> {
         let id = row.id.to_string();
-        let acts = [ActKind::Send, ActKind::Open, ActKind::Note, ActKind::Resolve, ActKind::Reopen];
-        let action = acts.into_iter().find(|act| act.word() == row.action).ok_or_else(|| StoreError::Corrupt {
-            what: "message",
-            id: id.clone(),
-            why: format!("there is no act `{}`", row.action),
+        let action = ActKind::ALL.into_iter().find(|act| act.word() == row.action).ok_or_else(|| {
+            StoreError::Corrupt { what: "message", id: id.clone(), why: format!("there is no act `{}`", row.action) }
         })?;
         Ok(Message {
             party: from_text("message", &id, &row.party)?,

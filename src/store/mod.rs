@@ -50,7 +50,7 @@ pub use conflict::{Conflict, ConflictFilter, ConflictState, NewConflict};
 pub use counterpart_connectors::Millis;
 pub use entity::Entity;
 pub use error::StoreError;
-pub use event::{Changed, NewEvent};
+pub use event::{Changed, NewEvent, StoredEvent};
 pub use history::{HistoryCounts, Unread};
 pub use hook::{Hook, HookState, NewHook};
 pub use message::{Message, MessageState, NewMessage};

@@ -28,8 +28,10 @@ pub fn flow(on: EventKind, act: ActKind, template: Option<&str>) -> FlowConfig {
         from: "shop".to_owned(),
         act,
         to: "chat".to_owned(),
+        fields: std::collections::BTreeMap::new(),
         template: template.map(str::to_owned),
         link: Link::Explicit,
+        fallback: None,
         when: None,
         gate: Policy::default(),
     }

@@ -13,19 +13,19 @@ use crate::flows::flow;
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
 
 /// Every chat system with every desk.
-const PAIRS: [(Vendor, Vendor); 4] = [
+pub const PAIRS: [(Vendor, Vendor); 4] = [
     (Vendor::Chatway, Vendor::Zendesk),
     (Vendor::Chatway, Vendor::Rt),
     (Vendor::Chatwoot, Vendor::Zendesk),
     (Vendor::Chatwoot, Vendor::Rt),
 ];
 
-fn on(kind: EventKind, act: ActKind) -> FlowConfig {
+pub fn on(kind: EventKind, act: ActKind) -> FlowConfig {
     FlowConfig { from: "desk".to_owned(), ..flow(kind, act, None) }
 }
 
 /// A desk whose closed tickets resolve chats.
-async fn chat_and_desk(chat: Vendor, desk: Vendor) -> Lab {
+pub async fn chat_and_desk(chat: Vendor, desk: Vendor) -> Lab {
     let mut lab = Lab::new(&[("chat", chat), ("desk", desk)]).await;
     lab.config.flows = vec![on(EventKind::TicketClosed, ActKind::Resolve)];
     lab
@@ -33,13 +33,13 @@ async fn chat_and_desk(chat: Vendor, desk: Vendor) -> Lab {
 
 impl Lab {
     /// Ana's chat, answered, while the desk is watched.
-    async fn answered_chat(&self) -> String {
+    pub async fn answered_chat(&self) -> String {
         let chat = self.ana().await;
         self.says(&chat, Author::Agent);
         chat
     }
 
-    fn ticket(&self, chat: Option<&str>) -> String {
+    pub fn ticket(&self, chat: Option<&str>) -> String {
         let new = NewTicket {
             subject: "Broken widget".to_owned(),
             email: Some("ana@example.test".to_owned()),
@@ -49,33 +49,33 @@ impl Lab {
     }
 
     /// Somebody at the desk sets the status; `solved` in the desk's own word.
-    fn desk(&self, id: &str, status: &str) {
+    pub fn desk(&self, id: &str, status: &str) {
         let rt = self.config.connections["desk"].connector == "rt";
         let status = if rt && status == "solved" { "resolved" } else { status };
         self.sandbox.set_ticket(self.clock.now(), "desk", id, status);
     }
 
-    fn says(&self, chat: &str, author: Author) {
+    pub fn says(&self, chat: &str, author: Author) {
         self.sandbox.say(self.clock.now(), "chat", chat, author, "Well?");
     }
 
     /// A pass after the minute in which a desk does not yet show what changed.
-    async fn later(&self) -> Pass {
+    pub async fn later(&self) -> Pass {
         self.clock.advance(3 * MINUTE);
         self.work().await
     }
 
-    fn is_resolved(&self, chat: &str) -> bool {
+    pub fn is_resolved(&self, chat: &str) -> bool {
         self.sandbox.chats("chat").iter().any(|known| known.id == chat && known.resolved)
     }
 
     /// What became of the last intent.
-    async fn last(&self) -> (MessageState, Option<String>) {
+    pub async fn last(&self) -> (MessageState, Option<String>) {
         let last = self.intents().await.pop().expect("an intent");
         (last.state, last.reason)
     }
 
-    async fn assert_dropped(&self, reason: &str) {
+    pub async fn assert_dropped(&self, reason: &str) {
         assert_eq!(self.last().await, (MessageState::Dropped, Some(reason.to_owned())));
     }
 }
@@ -209,7 +209,7 @@ async fn a_ticket_that_opens_again_in_time_keeps_its_chat() {
             worker.read().await.expect("it reads");
             lab.faults("5xx=1");
             let pass = worker.pass().await.expect("it works");
-            assert_eq!((pass.events, pass.resolved), (2, 0), "{pass:?}");
+            assert_eq!((pass.events, pass.resolved), (1, 0), "{pass:?}");
             lab.sandbox.set_faults(counterpart_sandbox::Faults::none());
             worker.close().await.expect("it ends");
         }
@@ -386,7 +386,7 @@ async fn an_opened_ticket_opens_its_chat() {
 }
 
 /// A note's text of this lab.
-fn write_note(lab: &mut Lab, event: &str) {
+pub fn write_note(lab: &mut Lab, event: &str) {
     let folder = lab.folder.path().join("messages");
     std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
     let text = format!(

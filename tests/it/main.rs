@@ -8,6 +8,7 @@ mod budget;
 mod budget_world;
 mod cli;
 mod flows;
+mod flows_acts;
 mod flows_medusa;
 mod flows_shopify;
 mod flows_tickets;

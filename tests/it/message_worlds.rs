@@ -1,19 +1,21 @@
 //! L5, one effect, and L8, the same end after any death: generated worlds in which orders are placed, webhooks come twice,
-//! late, in any order or never, sends are cut off before and after they took effect, and the program dies anywhere.
+//! late, in any order or never, messages and new tickets are cut off before and after they took effect, people have no chat and
+//! what they should read falls back to the team, and the program dies anywhere.
 //! `COUNTERPART_MESSAGE_WORLDS` says how many (500 without it), `COUNTERPART_MESSAGE_SEED` replays one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use counterpart::config::FlowConfig;
+use counterpart::config::{Fallback, FlowConfig};
 use counterpart::engine::Pass;
 use counterpart::store::{Message, MessageState, NewHook};
 use counterpart_connectors::{ActKind, Clock, Connection, ConnectionSpec, Delivery, Millis, OpenGate};
 use counterpart_core::business::EventKind;
-use counterpart_sandbox::{Author, ChatMessage, HookDelivery, Vendor};
+use counterpart_sandbox::{Author, ChatMessage, HookDelivery, Ticket, Vendor};
 use secrecy::SecretString;
 
 use crate::flows::{flow, order};
+use crate::flows_acts::write_text;
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
 use crate::sim::{Death, Dice, InProcess};
 
@@ -40,23 +42,34 @@ struct Night {
 
 /// Runs one world; a violation names the law.
 pub async fn run(seed: u64) -> Result<(), String> {
+    lived(seed).await.map(drop)
+}
+
+async fn lived(seed: u64) -> Result<Night, String> {
     let mut night = Night::new(seed).await;
     for _ in 0..12 + night.dice.below(20) {
         night.step().await;
     }
     night.calm().await;
-    night.check().await.map_err(|what| format!("seed {seed}: {what}\n  replay with COUNTERPART_MESSAGE_SEED={seed}"))
+    let checked = night.check().await;
+    checked.map_err(|what| format!("seed {seed}: {what}\n  replay with COUNTERPART_MESSAGE_SEED={seed}"))?;
+    Ok(night)
 }
 
 impl Night {
     async fn new(seed: u64) -> Night {
         let mut dice = Dice::new(seed);
         let vendor = if dice.below(2) == 0 { Vendor::Chatway } else { Vendor::Chatwoot };
-        let systems = [("chat", vendor), ("shop", Vendor::Woocommerce)];
+        let desk = if dice.below(2) == 0 { Vendor::Zendesk } else { Vendor::Rt };
+        let systems = [("chat", vendor), ("desk", desk), ("shop", Vendor::Woocommerce)];
         let topics = "order.created,order.updated";
         let settings = [("shop", "webhook_secret", SECRET), ("shop", "webhook_topics", topics)];
         let mut lab = Lab::with_fakes(&systems, &settings).await;
         lab.config.flows = flows();
+        if desk == Vendor::Rt {
+            lab.set("desk", "queue", serde_json::json!("General"));
+        }
+        write_text(&mut lab, "cancelled", "order.cancelled", "Order {{ order.number }} was cancelled");
         let mut people = 1 + dice.below(3);
         let mut chats = Vec::new();
         for number in 0..people {
@@ -67,6 +80,10 @@ impl Night {
             // Somebody who never wrote: a conversation is begun.
             lab.set("chat", "inbox_id", serde_json::json!("1"));
             lab.add("chat", &someone("Ana", "Silent", &address(people)));
+            people += 1;
+        } else if dice.below(2) == 0 {
+            // Somebody whom nobody can reach: the team gets to know what they should.
+            fall_back(&mut lab);
             people += 1;
         }
         // History, of which nobody is ever told.
@@ -143,7 +160,7 @@ impl Night {
     /// A pass of the worker, which may die at any call.
     async fn work(&mut self) {
         let death = (self.dice.below(3) == 0)
-            .then(|| Death { at_call: self.dice.below(8), after_effect: self.dice.below(2) == 0 });
+            .then(|| Death { at_call: self.dice.below(12), after_effect: self.dice.below(2) == 0 });
         let read = self.dice.below(2) == 0;
         let transport = InProcess::new(self.lab.sandbox.clone(), self.lab.clock.clone(), death);
         let engine = self.lab.engine(transport.clone());
@@ -181,9 +198,16 @@ impl Night {
         let intents = self.lab.intents().await;
         let said = self.lab.sandbox.chat_messages("chat");
         let ours: Vec<&ChatMessage> = said.iter().filter(|message| message.author != Author::Customer).collect();
-        let mut explained = 0;
+        let tickets = self.lab.sandbox.tickets("desk");
+        let (mut explained, mut opened) = (0, 0);
         for intent in &intents {
-            explained += one_effect(intent, &ours)?;
+            match intent.action {
+                ActKind::OpenTicket => opened += one_ticket(intent, &tickets)?,
+                _ => explained += one_effect(intent, &ours)?,
+            }
+        }
+        if opened != tickets.len() {
+            return Err(format!("L5: {} tickets and {opened} intents behind them: {tickets:#?}", tickets.len()));
         }
         if explained != ours.len() {
             return Err(format!("L5: {} messages and {explained} intents behind them: {ours:#?}", ours.len()));
@@ -205,8 +229,10 @@ impl Night {
                 "cancelled" => &[EventKind::OrderCreated, EventKind::OrderCancelled],
                 _ => &[EventKind::OrderCreated],
             };
-            for kind in kinds {
-                let key = format!("{kind} send|shop/order/{}|{kind}|", order.id);
+            let sends = kinds.iter().map(|kind| (kind, ActKind::Send));
+            let ticket = kinds.iter().filter(|kind| **kind == EventKind::OrderCancelled);
+            for (kind, act) in sends.chain(ticket.map(|kind| (kind, ActKind::OpenTicket))) {
+                let key = format!("{kind} {}|shop/order/{}|{kind}|", act.word(), order.id);
                 let intent = by_key.get(key.as_str()).ok_or_else(|| format!("L5: {key} is lost"))?;
                 let ended = matches!(intent.state, MessageState::Sent | MessageState::Dropped);
                 if !ended || (intent.state == MessageState::Dropped && intent.reason.is_none()) {
@@ -218,9 +244,22 @@ impl Night {
     }
 }
 
+/// How many tickets at the desk an intent explains; an error where there are two, or none.
+fn one_ticket(intent: &Message, tickets: &[Ticket]) -> Result<usize, String> {
+    let text = intent.text.as_deref().unwrap_or_default();
+    // Where the desk has no place of its own for our mark, the subject ends with it.
+    let marked = format!("{text} [{}]", intent.mark);
+    let seen = tickets.iter().filter(|ticket| ticket.subject == text || ticket.subject == marked).count();
+    judged(intent, seen)
+}
+
 /// How many messages at the vendor an intent explains; an error where the customer saw it twice, or not at all.
 fn one_effect(intent: &Message, ours: &[&ChatMessage]) -> Result<usize, String> {
     let seen = ours.iter().filter(|message| Some(message.text.as_str()) == intent.text.as_deref()).count();
+    judged(intent, seen)
+}
+
+fn judged(intent: &Message, seen: usize) -> Result<usize, String> {
     let good = match intent.state {
         MessageState::Sent => seen == 1,
         MessageState::Unknown => seen <= 1,
@@ -230,8 +269,20 @@ fn one_effect(intent: &Message, ours: &[&ChatMessage]) -> Result<usize, String> 
     if good { Ok(seen) } else { Err(what) }
 }
 
+/// Everything without a way becomes a note in a conversation of the team.
+fn fall_back(lab: &mut Lab) {
+    let team = lab.add("chat", &someone("The", "Team", "team@example.test"));
+    let room = lab.sandbox.open_chat(lab.clock.now(), "chat", &team, Some("Watch this"));
+    let other = Fallback { act: ActKind::Note, to: "chat".to_owned(), conversation: Some(room), after_ms: 10 * MINUTE };
+    for flow in lab.config.flows.iter_mut().filter(|flow| flow.act == ActKind::Send) {
+        flow.fallback = Some(other.clone());
+    }
+}
+
 fn flows() -> Vec<FlowConfig> {
-    [
+    let ticket = flow(EventKind::OrderCancelled, ActKind::OpenTicket, Some("cancelled"));
+    let ticket = FlowConfig { to: "desk".to_owned(), ..ticket };
+    let sends = [
         (EventKind::OrderCreated, "order-confirmation"),
         (EventKind::OrderPaid, "payment-received"),
         (EventKind::OrderCompleted, "order-refunded"),
@@ -242,8 +293,8 @@ fn flows() -> Vec<FlowConfig> {
         let mut flow = flow(kind, ActKind::Send, Some(template));
         flow.gate.max_age = counterpart_core::gate::Period::from_ms(30 * DAY).expect("a length of time");
         flow
-    })
-    .collect()
+    });
+    std::iter::once(ticket).chain(sends).collect()
 }
 
 fn address(number: u64) -> String {
@@ -276,6 +327,22 @@ fn every_customer_is_told_once() {
         None => 0..from_env("COUNTERPART_MESSAGE_WORLDS").unwrap_or(500),
     };
     crate::worlds::each(seeds, run);
+}
+
+/// The worlds are not too quiet: tickets are opened and looked for, and the team gets what nobody else could.
+#[tokio::test]
+async fn the_worlds_hold_tickets_and_fallbacks() {
+    let (mut opened, mut found, mut fell_back) = (0, 0, 0);
+    for seed in 0..30 {
+        let night = lived(seed).await.expect("the laws hold");
+        for intent in night.lab.intents().await.iter().filter(|intent| intent.state == MessageState::Sent) {
+            let is_ticket = intent.action == ActKind::OpenTicket;
+            opened += usize::from(is_ticket);
+            found += usize::from(is_ticket && intent.reason.is_some());
+            fell_back += usize::from(intent.action == ActKind::Note);
+        }
+    }
+    assert!(opened > 10 && found > 2 && fell_back > 5, "{opened} opened, {found} found, {fell_back} fell back");
 }
 
 /// Several orders within one second, whose deliveries the shop gives one delivery id: each of them is told of, from the

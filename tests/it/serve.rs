@@ -486,7 +486,8 @@ async fn messages_by_the_command_line() {
          [connections.shop]\nconnector = \"woocommerce\"\nbase_url = \"http://{address}/shop\"\n\
          consumer_key = {secret}\nconsumer_secret = {secret}\nrequests_per_minute = 100000\n\
          [[syncs]]\nname = \"people\"\nkind = \"contact\"\nbetween = [\"chat\", \"shop\"]\n\
-         [[flows]]\non = \"order.created\"\nfrom = \"shop\"\nsend = \"order-confirmation\"\nto = \"chat\"\n"
+         [[flows]]\non = \"order.created\"\nfrom = \"shop\"\nsend = \"order-confirmation\"\nto = \"chat\"\n\
+         fallback = {{ note = \"chat\", conversation = \"1\" }}\n"
     );
     let folder = site.lab.folder.path().to_owned();
     std::fs::write(folder.join("counterpart.toml"), config).expect("the configuration is written");
@@ -512,7 +513,12 @@ async fn messages_by_the_command_line() {
     assert_eq!(held["messages"][0]["reason"], "no_route");
     let id = held["messages"][0]["id"].as_i64().expect("a number");
     assert_eq!(id, 2);
-    assert_eq!(call(&["outbox", "show", "2"]).await.0["party"]["email"], "bob@example.test");
+    let (shown, _) = call(&["outbox", "show", "2"]).await;
+    assert_eq!(shown["party"]["email"], "bob@example.test");
+    let other = json!({
+        "action": "note", "connection": "chat", "conversation": "1", "after_ms": 3_600_000, "taken": false,
+    });
+    assert_eq!(shown["fallback"], other, "{shown}");
     assert_eq!(call(&["outbox", "retry", "1"]).await.1, Some(2), "it is sent");
     assert_eq!(call(&["outbox", "retry", "99"]).await.1, Some(2));
     assert_eq!(call(&["outbox", "list", "--state", "gone"]).await.1, Some(2));

@@ -140,7 +140,7 @@ const WOO: [&str; 7] = [
     "order.restored",
     "order.updated",
 ];
-const SHOPIFY: [&str; 12] = [
+const SHOPIFY: [&str; 15] = [
     "customers/create",
     "customers/delete",
     "customers/update",
@@ -153,6 +153,9 @@ const SHOPIFY: [&str; 12] = [
     "orders/partially_fulfilled",
     "orders/updated",
     "refunds/create",
+    "fulfillments/create",
+    "fulfillments/update",
+    "fulfillment_events/create",
 ];
 const CHAT: [&str; 7] = [
     "contact_created",
@@ -410,10 +413,10 @@ async fn a_refusal_costs_nothing_else() {
     let reports = lab.engine(lab.network()).hooks(&[], HookWish::Keep).await.expect("it registers");
     let [chat, shop] = reports.as_slice() else { panic!("{reports:?}") };
     assert!(chat.error.is_some() && !chat.is_well(), "{chat:?}");
-    assert_eq!((shop.done.len(), shop.notes.len(), shop.is_well()), (10, 2, false), "{shop:?}");
+    assert_eq!((shop.done.len(), shop.notes.len(), shop.is_well()), (13, 2, false), "{shop:?}");
     assert!(shop.notes[0].contains("customers/create") && shop.notes[0].contains("cannot create"), "{shop:?}");
     let missing = shop.subscriptions.iter().filter(|entry| entry.state == Standing::Missing).count();
-    assert_eq!((missing, lab.topics("shop").len()), (2, 10));
+    assert_eq!((missing, lab.topics("shop").len()), (2, 13));
     assert!(matches!(lab.hooks("chat", HookWish::Look).await, Err(EngineError::Vendor { .. })));
 }
 

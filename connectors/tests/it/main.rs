@@ -1,6 +1,7 @@
 //! The kit and the vendors' connectors, from outside.
 
 mod captured;
+mod desks;
 mod fake_crm;
 mod fixtures;
 mod hooks;
