@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::app;
 use super::output::{Failure, Output, Tone, duration, time, window};
-use crate::config::{Config, SyncConfig, load_mapping};
+use crate::config::{Config, FlowConfig, SyncConfig, load_mapping};
 use crate::engine::EngineError;
 use crate::schedule::Schedule;
 
@@ -51,6 +51,9 @@ pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Fa
     if !out.json {
         out.line(connections.to_string());
         show_fields(out, &config, &document);
+        for flow in &config.flows {
+            out.line(flow_in_words(flow));
+        }
         for (sync, runs) in &schedules {
             let words = config.syncs.iter().find(|entry| entry.name == *sync).map(in_words).unwrap_or_default();
             out.line(format!("{sync} runs {words}; next at {}", runs.join(", ")));
@@ -66,6 +69,13 @@ pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Fa
         out.document(&whole)?;
     }
     Ok(code)
+}
+
+/// What a flow does, in a line.
+fn flow_in_words(flow: &FlowConfig) -> String {
+    let text = flow.template.as_ref().map_or_else(String::new, |text| format!(" `{text}`"));
+    let condition = if flow.when.is_some() { ", where its condition holds" } else { "" };
+    format!("{} at {}: {}{text} at {}{condition}", flow.on, flow.from, flow.act.word().replace('_', " "), flow.to)
 }
 
 /// What a connector says about its settings, at the setting that it names first.

@@ -182,6 +182,15 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
         }
         syncs.push(sync_config(&index, sync, &connections, &manifests, problems));
     }
+    let mappings_dir = file.mappings_dir.map(|dir| folder.join(dir));
+    if mappings_dir.as_ref().is_some_and(|dir| !dir.is_dir()) {
+        problems.at(&["mappings_dir"], "there is no such folder", "make it, or leave `mappings_dir` out");
+    }
+    // What is wrong inside of texts is told by `check`, with their own places.
+    let texts = match file.flows.is_empty() {
+        true => None,
+        false => super::templates_in(mappings_dir.as_deref()).ok(),
+    };
     let mut flows: Vec<FlowConfig> = Vec::new();
     for (index, flow) in file.flows.into_iter().enumerate() {
         let index = index.to_string();
@@ -193,16 +202,19 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
             let message = format!("two flows are called `{}`", flow.name);
             problems.at(&["flows", &index], message, "give one of them another `name`");
         }
+        if let (Some(texts), Some(name)) = (&texts, &flow.template)
+            && let Err(error) = texts.fits(name, flow.on)
+        {
+            let key = if flow.act == ActKind::OpenTicket { "text" } else { flow.act.word() };
+            let help = "`counterpart messages list` shows which texts there are, and for which events";
+            problems.at(&["flows", &index, key], error.to_string(), help);
+        }
         flows.push(flow);
     }
     let url = file.store.url;
     if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
         let help = "write `sqlite://counterpart.db` or `postgres://user@host/database`";
         problems.at(&["store", "url"], "this is no address of a store", help);
-    }
-    let mappings_dir = file.mappings_dir.map(|dir| folder.join(dir));
-    if mappings_dir.as_ref().is_some_and(|dir| !dir.is_dir()) {
-        problems.at(&["mappings_dir"], "there is no such folder", "make it, or leave `mappings_dir` out");
     }
     let store = StoreConfig { url };
     let serve = serve_config(file.serve, problems);

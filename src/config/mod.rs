@@ -217,7 +217,11 @@ impl Config {
 
 /// The message templates: the shipped ones under those in `mappings_dir`. All mistakes come at once.
 pub fn load_templates(config: &Config) -> Result<Templates, Vec<Diagnostic>> {
-    Templates::load(config.mappings_dir.as_ref().map(|folder| folder.join("messages")).as_deref())
+    templates_in(config.mappings_dir.as_deref())
+}
+
+fn templates_in(mappings_dir: Option<&Path>) -> Result<Templates, Vec<Diagnostic>> {
+    Templates::load(mappings_dir.map(|folder| folder.join("messages")).as_deref())
 }
 
 /// Whether the environment asks for no colours (no-color.org).

@@ -411,3 +411,27 @@ fn a_flow_on_parcels_needs_a_shop_that_tells_of_them() {
     put("order.toml", &reading);
     assert_eq!(check(&mine), Ok(1));
 }
+
+/// Given a flow whose text is not there, or is about something else, then that is said with its place before anything runs.
+#[test]
+fn a_flow_needs_a_text_that_fits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = "{ env = \"PATH\" }";
+    let mistake = |text: &str| {
+        let config = format!(
+            "[store]\nurl = \"sqlite::memory:\"\n[connections.chat]\nconnector = \"chatway\"\napi_key = {secret}\n\
+             [connections.shop]\nconnector = \"woocommerce\"\nbase_url = \"https://shop.example\"\n\
+             consumer_key = {secret}\nconsumer_secret = {secret}\n\
+             [[flows]]\non = \"order.created\"\nfrom = \"shop\"\nto = \"chat\"\nsend = \"{text}\"\n"
+        );
+        let path = folder.path().join("counterpart.toml");
+        std::fs::write(&path, config).expect("the configuration is written");
+        let problems = Config::load(&path).err().map_or_else(Vec::new, |error| error.problems);
+        problems.into_iter().map(|problem| (problem.line, problem.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(mistake("order-confirmation"), []);
+    let absent = mistake("order-konfirmation");
+    assert!(absent.len() == 1 && absent[0].0 == 15 && absent[0].1.contains("order-konfirmation"), "{absent:?}");
+    let other = mistake("shipped");
+    assert!(other.len() == 1 && other[0].1.contains("`shipment.created`"), "{other:?}");
+}
