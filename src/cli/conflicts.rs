@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Output, rest, time};
+use super::output::{Failure, Listing, Output, time};
 use crate::engine::Decision;
 use crate::store::{Conflict, ConflictFilter, ConflictState, Store};
 
@@ -123,31 +123,22 @@ async fn list(out: &Output, store: &Store, filter: ConflictFilter) -> Result<u8,
     let found = store.conflicts(&filter).await?;
     let last = found.last().map_or(filter.after, |conflict| Some(conflict.id));
     let more = store.count_conflicts(&ConflictFilter { after: last, ..filter }).await?;
-    if out.json {
-        out.document(&json!({ "conflicts": found.iter().map(entry).collect::<Vec<_>>(), "more": more }))?;
-        return Ok(0);
+    let listing = Listing {
+        name: "conflicts",
+        none: "nothing waits",
+        header: &["entry", "kind", "about", "what", "since"],
+        found: &found,
+        last: last.unwrap_or_default(),
+        more,
+    };
+    out.listing(&listing, entry, |conflict| {
+        vec![conflict.id.to_string(), conflict.kind.clone(), about(conflict), what(conflict), time(conflict.opened_at)]
+    })?;
+    if !out.json && !found.is_empty() {
+        out.line(
+            "`counterpart conflicts resolve ENTRY` with --take, --value, --clear, --same, --different or --done decides",
+        );
     }
-    if found.is_empty() && more == 0 {
-        out.line("nothing waits");
-        return Ok(0);
-    }
-    let mut rows = out.table(&["entry", "kind", "about", "what", "since"]);
-    for conflict in found {
-        rows.add_row([
-            conflict.id.to_string(),
-            conflict.kind.clone(),
-            about(&conflict),
-            what(&conflict),
-            time(conflict.opened_at),
-        ]);
-    }
-    out.line(rows.to_string());
-    if more > 0 {
-        out.line(rest(more, last.unwrap_or_default()));
-    }
-    out.line(
-        "`counterpart conflicts resolve ENTRY` with --take, --value, --clear, --same, --different or --done decides",
-    );
     Ok(0)
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Output, rest, time};
+use super::output::{Failure, Listing, Output, state as named_state, time};
 use crate::store::{Hook, HookState, Store, StoreError};
 
 #[derive(Debug, clap::Args)]
@@ -72,39 +72,29 @@ async fn list(
     limit: Option<u64>,
     after: Option<i64>,
 ) -> Result<u8, Failure> {
-    let state = match state {
-        None => None,
-        Some(name) => Some(HookState::named(name).ok_or_else(|| {
-            Failure::usage(format!("there is no state `{name}`"), "take one of pending, done, failed")
-        })?),
-    };
+    let state = named_state(state, HookState::named, &["pending", "done", "failed"])?;
     let found = store.hooks(state, after.unwrap_or(0), out.limit(limit)).await?;
     let last = found.last().map_or(after.unwrap_or(0), |hook| hook.id);
     let more = store.count_hooks_after(state, last).await?;
-    if out.json {
-        out.document(&json!({ "hooks": found.iter().map(entry).collect::<Vec<_>>(), "more": more }))?;
-        return Ok(0);
-    }
-    if found.is_empty() && more == 0 {
-        out.line("there are no webhooks");
-        return Ok(0);
-    }
-    let mut rows = out.table(&["webhook", "at", "about", "state", "attempts", "why", "came"]);
-    for hook in found {
-        rows.add_row([
+    let listing = Listing {
+        name: "hooks",
+        none: "there are no webhooks",
+        header: &["webhook", "at", "about", "state", "attempts", "why", "came"],
+        found: &found,
+        last,
+        more,
+    };
+    out.listing(&listing, entry, |hook| {
+        vec![
             hook.id.to_string(),
             hook.connection.clone(),
-            about(&hook),
+            about(hook),
             hook.state.as_str().to_owned(),
             hook.attempts.to_string(),
             hook.error.clone().unwrap_or_default(),
             time(hook.received_at),
-        ]);
-    }
-    out.line(rows.to_string());
-    if more > 0 {
-        out.line(rest(more, last));
-    }
+        ]
+    })?;
     Ok(0)
 }
 

@@ -6,7 +6,7 @@ use counterpart_connectors::{ActKind, Clock, SystemClock};
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Output, rest, time};
+use super::output::{Failure, Listing, Output, state as named_state, time};
 use crate::config::Config;
 use crate::store::{Message, MessageState, Store};
 
@@ -103,40 +103,29 @@ async fn list(
     limit: Option<u64>,
     after: Option<i64>,
 ) -> Result<u8, Failure> {
-    let state = match state {
-        None => None,
-        Some(name) => Some(MessageState::named(name).ok_or_else(|| {
-            let names = MessageState::ALL.map(MessageState::as_str).join(", ");
-            Failure::usage(format!("there is no state `{name}`"), format!("take one of {names}"))
-        })?),
-    };
+    let state = named_state(state, MessageState::named, &MessageState::ALL.map(MessageState::as_str))?;
     let found = store.messages(state, after.unwrap_or(0), out.limit(limit)).await?;
     let last = found.last().map_or(after.unwrap_or(0), |message| message.id);
     let more = store.count_messages_after(state, last).await?;
-    if out.json {
-        out.document(&json!({ "messages": found.iter().map(entry).collect::<Vec<_>>(), "more": more }))?;
-        return Ok(0);
-    }
-    if found.is_empty() && more == 0 {
-        out.line("there are no messages");
-        return Ok(0);
-    }
-    let mut rows = out.table(&["message", "flow", "at", "to", "state", "why", "since"]);
-    for message in found {
-        rows.add_row([
+    let listing = Listing {
+        name: "messages",
+        none: "there are no messages",
+        header: &["message", "flow", "at", "to", "state", "why", "since"],
+        found: &found,
+        last,
+        more,
+    };
+    out.listing(&listing, entry, |message| {
+        vec![
             message.id.to_string(),
             message.flow.clone(),
             message.connection.clone(),
-            to(&message),
+            to(message),
             message.state.as_str().to_owned(),
             message.reason.clone().unwrap_or_default(),
             time(message.created_at),
-        ]);
-    }
-    out.line(rows.to_string());
-    if more > 0 {
-        out.line(rest(more, last));
-    }
+        ]
+    })?;
     Ok(0)
 }
 

@@ -101,6 +101,31 @@ impl Output {
         asked.unwrap_or(if self.json { ALL } else { 100 }).min(ALL)
     }
 
+    /// A list as one document or as a table, with what is said of it when it is empty or was cut.
+    pub fn listing<T>(
+        &self,
+        listing: &Listing<'_, T>,
+        entry: impl Fn(&T) -> serde_json::Value,
+        row: impl Fn(&T) -> Vec<String>,
+    ) -> Result<(), Failure> {
+        let Listing { name, none, header, found, last, more } = listing;
+        if self.json {
+            let entries: Vec<_> = found.iter().map(entry).collect();
+            return self.document(&serde_json::json!({ *name: entries, "more": more }));
+        }
+        if found.is_empty() && *more == 0 {
+            self.line(none);
+            return Ok(());
+        }
+        let mut rows = self.table(header);
+        rows.add_rows(found.iter().map(row));
+        self.line(rows.to_string());
+        if *more > 0 {
+            self.line(rest(*more, last));
+        }
+        Ok(())
+    }
+
     /// A table with these columns.
     pub fn table(&self, header: &[&str]) -> Table {
         let mut table = Table::new();
@@ -188,6 +213,32 @@ pub(super) fn window(ms: i64) -> String {
         _ if ms % 1000 == 0 => format!("{} s", ms / 1000),
         _ => format!("{:.1} s", ms as f64 / 1000.0),
     }
+}
+
+/// Entries of a list, which may have been cut.
+pub(super) struct Listing<'a, T> {
+    /// What they are called in a document.
+    pub name: &'a str,
+    /// What is said when there are none.
+    pub none: &'a str,
+    /// The columns of the table.
+    pub header: &'a [&'a str],
+    pub found: &'a [T],
+    /// The last one that is shown.
+    pub last: i64,
+    /// How many come after it.
+    pub more: u64,
+}
+
+/// The state that `--state` names, if it does.
+pub(super) fn state<T>(
+    given: Option<&str>,
+    named: fn(&str) -> Option<T>,
+    names: &[&str],
+) -> Result<Option<T>, Failure> {
+    let Some(name) = given else { return Ok(None) };
+    let help = || format!("take one of {}", names.join(", "));
+    named(name).map(Some).ok_or_else(|| Failure::usage(format!("there is no state `{name}`"), help()))
 }
 
 /// A list that was cut says how to see the rest.

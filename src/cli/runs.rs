@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Output, duration, rest, time};
+use super::output::{Failure, Listing, Output, duration, rest, time};
 use crate::store::{OutboxRow, Run, Store};
 
 #[derive(Debug, clap::Args)]
@@ -62,25 +62,24 @@ async fn list(out: &Output, store: &Store, limit: Option<u64>, after: Option<i64
     let runs = store.runs_before(after.unwrap_or(i64::MAX), out.limit(limit)).await?;
     let last = runs.last().map(|run| run.id).or(after).unwrap_or(i64::MAX);
     let more = store.count_runs_before(last).await?;
-    if out.json {
-        out.document(&json!({ "runs": runs.iter().map(entry).collect::<Vec<_>>(), "more": more }))?;
-        return Ok(0);
-    }
-    let mut rows = out.table(&["run", "kind", "syncs", "started", "took", "verdict"]);
-    for run in runs {
-        rows.add_row([
+    let listing = Listing {
+        name: "runs",
+        none: "there are no runs",
+        header: &["run", "kind", "syncs", "started", "took", "verdict"],
+        found: &runs,
+        last,
+        more,
+    };
+    out.listing(&listing, entry, |run| {
+        vec![
             run.id.to_string(),
             run.kind.clone(),
             run.syncs.join(", "),
             time(run.started_at),
-            took(&run),
-            run.verdict.unwrap_or_default(),
-        ]);
-    }
-    out.line(rows.to_string());
-    if more > 0 {
-        out.line(rest(more, last));
-    }
+            took(run),
+            run.verdict.clone().unwrap_or_default(),
+        ]
+    })?;
     Ok(0)
 }
 
