@@ -33,7 +33,7 @@ pub struct Known {
 /// What happened to `subject` that is not among `known` (in the order in which they happened), oldest first.
 pub fn happened(subject: &Subject, known: &[Known]) -> Vec<Happened> {
     let found = match subject {
-        Subject::Order(order) => of_order(order),
+        Subject::Order(order) => of_order(order, known),
         Subject::Shipment(shipment) => of_shipment(shipment, known),
         Subject::Ticket(ticket) => of_ticket(ticket, known),
         Subject::Conversation(conversation) => of_conversation(conversation, known),
@@ -81,7 +81,7 @@ fn count(known: &[Known], kind: EventKind) -> usize {
     known.iter().filter(|known| known.kind == kind).count()
 }
 
-fn of_order(order: &Order) -> Vec<Happened> {
+fn of_order(order: &Order, known: &[Known]) -> Vec<Happened> {
     let mut found = vec![one(EventKind::OrderCreated, "", order.placed_at)];
     let completed = order.completed_at.is_some() || order.status == OrderStatus::Completed;
     if order.paid_at.is_some() || completed || order.status == OrderStatus::Paid {
@@ -93,12 +93,28 @@ fn of_order(order: &Order) -> Vec<Happened> {
     if order.status == OrderStatus::Cancelled {
         found.push(one(EventKind::OrderCancelled, "", order.updated_at));
     }
-    if order.status == OrderStatus::Refunded || order.refunded_total.is_some() {
-        // A second partial refund is another event; the whole of it has no amount of its own.
-        let nth = order.refunded_total.clone().filter(|_| order.status != OrderStatus::Refunded).unwrap_or_default();
+    if let Some(nth) = refund(order, known) {
         found.push(one(EventKind::OrderRefunded, nth, order.updated_at));
     }
     found
+}
+
+/// Which refund is news: one by which more has gone back than is known of, whatever the order's status says besides. One
+/// without an amount is news where none is known.
+fn refund(order: &Order, known: &[Known]) -> Option<String> {
+    let told = || known.iter().filter(|known| known.kind == EventKind::OrderRefunded);
+    let Some(total) = &order.refunded_total else {
+        return (order.status == OrderStatus::Refunded && told().next().is_none()).then(String::new);
+    };
+    let (whole, rest) = total.split_once('.').unwrap_or((total, ""));
+    let rest = rest.trim_end_matches('0');
+    let amount = if rest.is_empty() { whole.to_owned() } else { format!("{whole}.{rest}") };
+    let value = |text: &str| text.parse::<f64>().ok();
+    let less = |known: &Known| match (value(&known.nth), value(&amount)) {
+        (Some(before), Some(now)) => before < now,
+        _ => false,
+    };
+    (value(&amount) != Some(0.0) && told().all(less)).then_some(amount)
 }
 
 fn of_shipment(shipment: &Shipment, known: &[Known]) -> Vec<Happened> {
@@ -198,10 +214,14 @@ mod tests {
             back(OrderStatus::Paid, "3"),
             back(OrderStatus::Paid, "5"),
             back(OrderStatus::Paid, "5"),
-            back(OrderStatus::Refunded, "9"),
+            // An older state, and the same amount in other words and under other states.
+            back(OrderStatus::Paid, "3.00"),
+            back(OrderStatus::Refunded, "9.50"),
+            back(OrderStatus::Cancelled, "9.5"),
+            back(OrderStatus::Paid, "8"),
         ];
         let refunds: Vec<_> = watch(&states).into_iter().filter(|event| event.starts_with("order.refunded")).collect();
-        assert_eq!(refunds, ["order.refunded 3", "order.refunded 5", "order.refunded"]);
+        assert_eq!(refunds, ["order.refunded 3", "order.refunded 5", "order.refunded 9.5"]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod m20260901_000001_create_records;
 mod m20260901_000002_create_runs;
 mod m20260901_000003_create_budget;
 mod m20261121_000004_create_messages;
+mod m20261121_000005_index_event_times;
 
 /// All migrations in the order in which they are applied.
 pub struct Migrator;
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260901_000002_create_runs::Migration),
             Box::new(m20260901_000003_create_budget::Migration),
             Box::new(m20261121_000004_create_messages::Migration),
+            Box::new(m20261121_000005_index_event_times::Migration),
         ]
     }
 }

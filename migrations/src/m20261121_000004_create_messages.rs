@@ -78,8 +78,7 @@ async fn events(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         )
         .await?;
     let known = ["tenant", "connection", "stream", "external_id", "kind", "nth"];
-    manager.create_index(index("event_known", "event", known).unique().take()).await?;
-    manager.create_index(index("event_time", "event", ["tenant", "connection", "stream", "happened_at"])).await
+    manager.create_index(index("event_known", "event", known).unique().take()).await
 }
 
 /// `key` is the intent: one event, one flow, one recipient. `state` and `until` are what the sender asks for.

@@ -63,7 +63,8 @@ impl Ledger {
             tx.commit().await?;
             return Ok(Drawn::NotBefore(at));
         }
-        let grant = self.enter(&tx, bucket, call, n, now).await?;
+        // A call that is more than its share is entered as what it costs.
+        let grant = self.enter(&tx, bucket, call, n.max(cost), now).await?;
         let mut spent = self.take_spent();
         if bucket.portion == 1 {
             spent.entry(spent_key(call)).or_default().n += cost;

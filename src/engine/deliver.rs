@@ -37,6 +37,8 @@ const BACKOFF_MS: Millis = 5_000;
 pub(super) const NO_ROUTE_MS: Millis = 10 * 60_000;
 /// When the vendor is asked again about an attempt it could not be asked about.
 const ASK_AGAIN_MS: Millis = 60_000;
+/// The same, once it has been asked for long: a conversation that is gone never answers.
+const ASK_RARELY_MS: Millis = 6 * 3_600_000;
 /// Pages of a conversation that are searched for an attempt.
 const MAX_PAGES: usize = 200;
 pub(super) const NO_ROUTE: &str = "no_route";
@@ -44,8 +46,6 @@ const GONE: &str = "its conversation is gone: it looks for another";
 const FELL_BACK: &str = "no_route: it takes the fallback";
 /// Stands before the contact's id where a conversation with them is being begun.
 const BEGUN: &str = "contact:";
-/// Conversations of a contact among which a begun one is looked for.
-const RECENT: usize = 20;
 /// A ticket that opens again within this time after we wrote was opened by what we wrote.
 const ECHO_MS: Millis = 10 * 60_000;
 
@@ -90,6 +90,10 @@ pub(super) enum Verdict {
 impl Worker<'_> {
     /// Does everything that is due at one connection.
     pub(super) async fn deliver(&self, wired: &Arc<Wired>, pass: &mut Pass) -> Result<(), EngineError> {
+        // Nobody else sends here, so that an attempt which says it is under way was cut off: by the end of a process, or by
+        // a store that did not take its outcome.
+        let now = self.engine.clock.now();
+        self.engine.store.orphan_messages(&wired.name, now + wired.config.settle_ms, now).await?;
         loop {
             let rows = self.engine.store.next_messages(&wired.name, self.engine.clock.now(), BATCH).await?;
             if rows.is_empty() {
@@ -512,7 +516,8 @@ impl Worker<'_> {
             Ok(found) => found,
             Err(error) => {
                 let why = format!("whether it arrived could not be looked up: {}", error.message);
-                return self.set(row, MessageState::Unknown, Some(&why), now + ASK_AGAIN_MS, None).await;
+                let pause = ((now - settled) / 2).clamp(ASK_AGAIN_MS, ASK_RARELY_MS);
+                return self.set(row, MessageState::Unknown, Some(&why), now + pause, None).await;
             }
         };
         match found {
@@ -536,7 +541,10 @@ impl Worker<'_> {
     ) -> Result<Result<Option<String>, ConnectorError>, EngineError> {
         let Some(conversation) = &row.conversation else { return Ok(Ok(None)) };
         let thread = match conversation.strip_prefix(BEGUN) {
-            Some(contact) => self.recent_words(wired, contact).await,
+            Some(contact) => {
+                let since = row.attempted_at.unwrap_or(row.created_at) - CLOCKS_DIFFER_MS;
+                self.recent_words(wired, contact, since).await
+            }
             None => self.thread(wired, conversation).await,
         };
         let thread = match thread {
@@ -550,22 +558,43 @@ impl Worker<'_> {
         Ok(Ok(ours.next().map(|message| message.id)))
     }
 
-    /// The messages of a contact's newest conversations: among them is one that an unknown attempt began.
-    async fn recent_words(&self, wired: &Wired, contact: &str) -> Result<Vec<business::Message>, ConnectorError> {
+    /// The messages of a contact's conversations in which anything happened since `since`: among them is one that an
+    /// unknown attempt began.
+    async fn recent_words(
+        &self,
+        wired: &Wired,
+        contact: &str,
+        since: Millis,
+    ) -> Result<Vec<business::Message>, ConnectorError> {
         let of = |kind: &str| self.engine.documents.get(&(wired.name.clone(), kind.to_owned()));
         let document = of("conversation")
             .ok_or_else(|| ConnectorError::unsupported(format!("{}: conversations cannot be read", wired.name)))?;
-        let request = PullRequest { stream: "conversation", mode: PullMode::Head, cursor: None, parent: None };
-        let page = wired.connection.pull(Lane::Customer, request).await?;
-        let theirs = page.records.iter().filter(|record| {
-            let conversation: Conversation = document.read(&record.id, &record.body);
-            conversation.contact.id.as_deref() == Some(contact)
-        });
         let mut words = Vec::new();
-        for record in theirs.take(RECENT) {
-            words.extend(self.thread(wired, &record.id).await?);
+        let mut cursor: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let cursor_now = cursor.as_deref();
+            let request =
+                PullRequest { stream: "conversation", mode: PullMode::Head, cursor: cursor_now, parent: None };
+            let page = wired.connection.pull(Lane::Customer, request).await?;
+            let mut all_older = !page.records.is_empty();
+            for record in &page.records {
+                let conversation: Conversation = document.read(&record.id, &record.body);
+                let at = record.updated_at.or(conversation.updated_at);
+                if at.is_some_and(|at| at < since) {
+                    continue;
+                }
+                all_older = false;
+                if conversation.contact.id.as_deref() == Some(contact) {
+                    words.extend(self.thread(wired, &record.id).await?);
+                }
+            }
+            cursor = page.next;
+            // The newest come first.
+            if all_older || cursor.is_none() {
+                return Ok(words);
+            }
         }
-        Ok(words)
+        Err(ConnectorError::contract(format!("{}: there are too many conversations to look through", wired.name)))
     }
 
     /// All messages of a conversation as the vendor shows them now.

@@ -30,11 +30,15 @@ pub struct Silence {
     pub usual_ms: Millis,
 }
 
-/// The streams that the flows live on and that have fallen silent.
+/// The streams in which flows wait for something to happen and that have fallen silent.
 pub async fn silent_streams(store: &Store, config: &Config, now: Millis) -> Result<Vec<Silence>> {
     let mut silent = Vec::new();
-    for (connection, stream) in flow_streams(config) {
-        let hours = store.busy_hours(&connection, &stream, now - 2 * LEARNED_FROM_MS).await?;
+    let awaited = |name: &String| config.flows.iter().any(|flow| flow.from == *name);
+    // Of conversations only their end is an event: how often customers write, it does not tell.
+    let streams = flow_streams(config).into_iter().filter(|(name, stream)| awaited(name) && stream != "conversation");
+    for (connection, stream) in streams {
+        let Some(last) = store.last_event_at(&connection, &stream).await? else { continue };
+        let hours = store.busy_hours(&connection, &stream, last - LEARNED_FROM_MS).await?;
         if let Some((since, usual_ms)) = silence(&hours, now) {
             silent.push(Silence { connection, stream, since, usual_ms });
         }
@@ -42,15 +46,14 @@ pub async fn silent_streams(store: &Store, config: &Config, now: Millis) -> Resu
     Ok(silent)
 }
 
-/// Since when it is silent, and the longest quiet that was usual; `hours` since 1970, in order. None while all is well.
+/// Since when it is silent, and the longest quiet that was usual; `hours` since 1970 in which something happened, in order.
+/// None while all is well.
 fn silence(hours: &[i64], now: Millis) -> Option<(Millis, Millis)> {
-    let last = *hours.last()?;
-    let from = last - LEARNED_FROM_MS / HOUR_MS;
-    let learned: Vec<i64> = hours.iter().copied().filter(|hour| *hour >= from).collect();
-    if learned.len() < ENOUGH_HOURS || last - learned[0] < ENOUGH_TIME {
+    let (first, last) = (*hours.first()?, *hours.last()?);
+    if hours.len() < ENOUGH_HOURS || last - first < ENOUGH_TIME {
         return None;
     }
-    let usual = learned.windows(2).map(|pair| pair[1] - pair[0]).max()?;
+    let usual = hours.windows(2).map(|pair| pair[1] - pair[0]).max()?;
     let quiet = now.div_euclid(HOUR_MS) - last;
     (quiet > 2 * usual).then_some((last * HOUR_MS, usual * HOUR_MS))
 }
@@ -70,7 +73,9 @@ mod tests {
         for quiet in [0, 1, 17, 34] {
             assert_eq!(silence(&shop(), (last + quiet) * HOUR_MS), None, "{quiet} h");
         }
-        assert_eq!(silence(&shop(), (last + 35) * HOUR_MS), Some((last * HOUR_MS, 17 * HOUR_MS)));
+        for quiet in [35, 10_000] {
+            assert_eq!(silence(&shop(), (last + quiet) * HOUR_MS), Some((last * HOUR_MS, 17 * HOUR_MS)));
+        }
     }
 
     #[test]

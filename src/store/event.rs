@@ -285,20 +285,34 @@ impl Store {
 
     /// The hours since 1970 in which anything happened in a stream, from `since` on, in order.
     pub async fn busy_hours(&self, connection: &str, stream: &str, since: Millis) -> Result<Vec<i64>> {
-        let hour = Expr::col(Column::HappenedAt).div(3_600_000);
-        let hours = Entity::find()
+        let mut hours: Vec<i64> = Entity::find()
             .select_only()
-            .expr_as(hour.clone(), "hour")
+            .expr_as(Expr::col(Column::HappenedAt).div(3_600_000), "hour")
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::Connection.eq(connection))
             .filter(Column::Stream.eq(stream))
             .filter(Column::HappenedAt.gte(since))
             .distinct()
-            .order_by_asc(hour)
             .into_tuple()
             .all(self.reader())
             .await?;
+        hours.sort_unstable();
         Ok(hours)
+    }
+
+    /// When anything happened in a stream last.
+    pub async fn last_event_at(&self, connection: &str, stream: &str) -> Result<Option<Millis>> {
+        let latest = Entity::find()
+            .select_only()
+            .column(Column::HappenedAt)
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::Stream.eq(stream))
+            .order_by_desc(Column::HappenedAt)
+            .into_tuple()
+            .one(self.reader())
+            .await?;
+        Ok(latest)
     }
 
     /// One event.

@@ -202,6 +202,13 @@ impl Store {
 
     /// Messages that were being sent when their process died may have arrived.
     pub async fn orphan_messages(&self, connection: &str, until: Millis, now: Millis) -> Result<u64> {
+        let sending = Entity::find()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::State.eq(MessageState::Sending));
+        if sending.count(self.reader()).await? == 0 {
+            return Ok(0);
+        }
         let tx = self.begin().await?;
         let done = Entity::update_many()
             .col_expr(Column::State, Expr::value(MessageState::Unknown))
@@ -306,7 +313,7 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Where a message stands now.
+    /// Where a message stands now. One that is done with, by an operator's word meanwhile perhaps, stays as it is.
     pub async fn set_message(
         &self,
         id: i64,
@@ -323,7 +330,8 @@ impl Store {
             .col_expr(Column::Until, Expr::value(until))
             .col_expr(Column::UpdatedAt, Expr::value(now))
             .filter(Column::Tenant.eq(self.tenant()))
-            .filter(Column::Id.eq(id));
+            .filter(Column::Id.eq(id))
+            .filter(Column::State.is_not_in([MessageState::Sent, MessageState::Refused, MessageState::Dropped]));
         if let Some(remote_id) = remote_id {
             update = update.col_expr(Column::RemoteId, Expr::value(remote_id));
         }

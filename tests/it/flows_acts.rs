@@ -11,7 +11,7 @@ use counterpart_sandbox::{Author, Vendor};
 use serde_json::json;
 
 use crate::flows::{flow, order};
-use crate::flows_tickets::{PAIRS, chat_and_desk, on, write_note};
+use crate::flows_tickets::{PAIRS, chat_and_desk, on, write_note, write_own_text};
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
 
 /// A message's text of this lab, called `NAME.en.txt`.
@@ -286,10 +286,11 @@ const ORDER: &str = "on = \"ticket.created\"\nfrom = \"desk\"\nsend = \"x\"\nto 
 fn what_a_desk_cannot_do_is_refused_with_its_place() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("token"), "x").expect("it is writable");
+    write_own_text(folder.path(), "x", "conversation.resolved");
     let check = |flow: &str| {
         let path = folder.path().join("counterpart.toml");
         let text = format!(
-            r#"
+            r#"mappings_dir = "own"
 [connections.chat]
 connector = "chatwoot"
 account_id = 1

@@ -117,15 +117,25 @@ async fn old_tickets_resolve_nothing() {
     }
 }
 
+/// A text of the operator's own beside a configuration with `mappings_dir = "own"`.
+pub fn write_own_text(folder: &std::path::Path, name: &str, event: &str) {
+    let texts = folder.join("own/messages");
+    std::fs::create_dir_all(&texts).expect("it is writable");
+    let text = format!("event = \"{event}\"\n---\nHello\n");
+    std::fs::write(texts.join(format!("{name}.en.txt")), text).expect("it is writable");
+}
+
 /// R60. Given an inbox with a survey, then a flow that resolves is refused until somebody says that the survey is meant.
 #[tokio::test]
 async fn r60_a_survey_is_never_sent_unasked() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("token"), "x").expect("it is writable");
+    write_own_text(folder.path(), "x", "ticket.created");
     let check = |more: &str| {
         let path = folder.path().join("counterpart.toml");
         let text = format!(
             r#"
+            mappings_dir = "own"
             [connections.chat]
             connector = "chatwoot"
             base_url = "https://chat.example.test"
