@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use counterpart_connectors::kit::redact;
 use counterpart_connectors::{
     Connection, ConnectionSpec, LiveOptions, LiveTransport, OpenError, OpenGate, SystemClock,
 };
@@ -162,7 +163,9 @@ impl Progress for Bars {
                 self.show(format!("writing {connection}"), done, Some(total), eta_ms);
             }
             Event::Note(text) if !self.quiet => {
-                let _ = self.all.println(text);
+                // It goes where the log goes; the result says it in full.
+                let text = redact::for_log(text);
+                let _ = self.all.println(&text);
                 if !self.terminal {
                     let mut err = std::io::stderr().lock();
                     let _ = std::io::Write::write_fmt(&mut err, format_args!("{text}\n"));

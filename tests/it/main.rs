@@ -13,6 +13,7 @@ mod flows_shopify;
 mod flows_tickets;
 mod kill;
 mod kill_serve;
+mod logs;
 mod message_worlds;
 #[cfg(feature = "mutants")]
 mod mutants;
