@@ -56,6 +56,10 @@ pub(super) fn engine_with(
     if !problems.is_empty() {
         return Err(Failure::mistakes("mapping", problems));
     }
+    #[cfg(feature = "otlp")]
+    if let Some(telemetry) = &config.telemetry {
+        out.traces.start(telemetry)?;
+    }
     let stop = CancellationToken::new();
     stop_on_ctrl_c(out, stop.clone());
     Ok(Engine::new(config, store, Arc::new(SystemClock), transport()?, progress, stop)?)

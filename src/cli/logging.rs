@@ -2,8 +2,10 @@
 
 use std::io::{self, Write};
 
-use counterpart_connectors::kit::redact;
-use tracing_subscriber::EnvFilter;
+use counterpart_connectors::kit::{TRACES, redact};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use super::output::Output;
 
@@ -16,11 +18,15 @@ pub(super) fn start(verbose: u8, serves: bool, out: &Output) {
         (false, 1) => "counterpart=info,warn",
         (false, _) => "counterpart=trace,counterpart_connectors=trace,info",
     };
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(level))
+    let lines = fmt::layer()
         .with_writer(|| Masked(io::stderr()))
         .with_ansi(out.colors_errors())
-        .try_init();
+        // Spans would stand before every line that is written within them.
+        .with_filter(EnvFilter::new(format!("{level},{TRACES}=off")));
+    let registry = tracing_subscriber::registry();
+    #[cfg(feature = "otlp")]
+    let registry = registry.with(out.traces.layer());
+    let _ = registry.with(lines).try_init();
 }
 
 /// Writes lines without what may name a person. Every line of a log comes whole, in one piece.

@@ -23,6 +23,8 @@ mod sandbox;
 mod serve;
 mod status;
 mod sync;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -135,7 +137,10 @@ pub fn main() -> ExitCode {
             return out.fail(&Failure::failed(message, "raise the limits of processes and open files"));
         }
     };
-    match runtime.block_on(run(&out, cli)) {
+    let outcome = runtime.block_on(run(&out, cli));
+    #[cfg(feature = "otlp")]
+    out.traces.finish();
+    match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => out.fail(&failure),
     }

@@ -28,7 +28,7 @@ const QUESTION: &str = "Where do my slippers stay?";
 const TEMPLATE: &str = "your slippers were ordered";
 
 /// What no line may hold. Names and numbers are such that nothing else is written like them.
-const HIDDEN: [&str; 15] = [
+pub const HIDDEN: [&str; 15] = [
     TOKEN,
     SIGNS,
     PATH_SECRET,
@@ -71,13 +71,15 @@ fn refusal(status: u16, words: &str) -> Response {
 }
 
 /// A place with people, and a folder with a configuration for it.
-struct Place {
+pub struct Place {
     sandbox: Arc<Sandbox>,
     folder: tempfile::TempDir,
+    /// More of the program's environment.
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 impl Place {
-    async fn new() -> Place {
+    pub async fn new() -> Place {
         let instance = |name: &str, vendor, settings: &[(&str, &str)]| InstanceSpec {
             name: name.to_owned(),
             vendor,
@@ -98,10 +100,25 @@ impl Place {
         let address = listener.local_addr().expect("an address").to_string();
         let router = axum::Router::new().fallback(answer).with_state(sandbox.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let place = Place { sandbox, folder: tempfile::tempdir().expect("a folder") };
+        let place = Place { sandbox, folder: tempfile::tempdir().expect("a folder"), variables: Vec::new() };
         place.populate();
         write_site(place.folder.path(), &address);
         place
+    }
+
+    /// The same with one more variable in the program's environment.
+    #[cfg(feature = "otlp")]
+    pub fn with_variable(mut self, name: &'static str, value: &'static str) -> Place {
+        self.variables.push((name, value));
+        self
+    }
+
+    /// Adds to the configuration.
+    #[cfg(feature = "otlp")]
+    pub fn configure(&self, more: &str) {
+        let path = self.folder.path().join("counterpart.toml");
+        let config = std::fs::read_to_string(&path).expect("it was written");
+        std::fs::write(path, config + more).expect("it is written");
     }
 
     fn populate(&self) {
@@ -115,7 +132,8 @@ impl Place {
         self.sandbox.say(now, "chat", &chat, Author::Customer, QUESTION);
     }
 
-    fn orders(&self) -> String {
+    /// Somebody orders.
+    pub fn orders(&self) -> String {
         let mut wanted = order(MAIL, "pending");
         (wanted.given, wanted.family) = ("Rosa".to_owned(), "Blomgren".to_owned());
         wanted.phone = Some("+46707012345".to_owned());
@@ -126,20 +144,20 @@ impl Place {
     fn program(&self, log: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_counterpart"));
         command.current_dir(self.folder.path()).env("SANDBOX_TOKEN", TOKEN).env("HOOK_SECRET", SIGNS);
-        command.env("PATH_SECRET", PATH_SECRET).env("REVOKED", REVOKED);
+        command.env("PATH_SECRET", PATH_SECRET).env("REVOKED", REVOKED).envs(self.variables.iter().copied());
         command.stderr(File::create(self.folder.path().join(log)).expect("a file for the log"));
         command.args(["-vv", "--json"]).args(arguments);
         command
     }
 
-    async fn run(&self, log: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    pub async fn run(&self, log: &str, arguments: &[&str]) -> (Option<i32>, String) {
         let mut command = self.program(log, arguments);
         let ended = tokio::task::spawn_blocking(move || command.output()).await.expect("it is waited for");
         let ended = ended.expect("the program starts");
         (ended.status.code(), String::from_utf8_lossy(&ended.stdout).into_owned())
     }
 
-    fn log(&self, name: &str) -> String {
+    pub fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.folder.path().join(name)).expect("there is a log")
     }
 }
@@ -180,7 +198,7 @@ fn write_site(folder: &Path, address: &str) {
     std::fs::write(folder.join("counterpart.toml"), config).expect("the configuration is written");
 }
 
-fn assert_masked(log: &str) {
+pub fn assert_masked(log: &str) {
     for hidden in HIDDEN {
         let line = log.lines().find(|line| line.contains(hidden));
         assert!(line.is_none(), "{hidden} is in the log: {}", line.unwrap_or_default());

@@ -29,4 +29,6 @@ mod store_databases;
 mod store_errors;
 mod storefront;
 mod subscriptions;
+#[cfg(feature = "otlp")]
+mod telemetry;
 mod worlds;
