@@ -56,9 +56,9 @@ impl Judge<'_> {
 
     fn not_json(&self, answer: &Answer) -> ConnectorError {
         let form = if looks_like_html(&answer.body) { "an HTML page" } else { "no JSON" };
-        let start = self.redactor.excerpt(&String::from_utf8_lossy(&answer.body), EXCERPT);
+        let start = self.redactor.quote(&String::from_utf8_lossy(&answer.body), EXCERPT);
         let message = format!(
-            "{} answered {} with {form} (\"{start}\"): is base_url right, and is no login page or proxy in between?",
+            "{} answered {} with {form} ({start}): is base_url right, and is no login page or proxy in between?",
             self.what, answer.status
         );
         // A write that was answered 2xx most likely happened, whatever the answer looks like.
@@ -89,7 +89,8 @@ impl Judge<'_> {
         let location = headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
         let help = facts.and_then(|facts| facts.help.clone()).or_else(|| self.help(&kind, status, location));
         if let Some(help) = help {
-            message.push_str(if words.ends_with(['.', '!', '?', '…']) { " " } else { ". " });
+            let said = words.trim_end_matches('”');
+            message.push_str(if said.ends_with(['.', '!', '?', '…']) { " " } else { ". " });
             message.push_str(&self.settings.render(&help, &[]));
         }
         ConnectorError { kind, message: self.redactor.clean(&message), status: Some(status) }
@@ -190,16 +191,16 @@ impl Judge<'_> {
         ];
         let text = PLACES.iter().find_map(|place| json.pointer(place)?.as_str());
         if let Some(text) = text {
-            return self.redactor.excerpt(text, MESSAGE);
+            return self.redactor.quote(text, MESSAGE);
         }
         if let Some(errors) = json.get("errors").and_then(Value::as_object) {
             let all: Vec<&str> = errors.values().filter_map(|v| v.as_str().or_else(|| v.get(0)?.as_str())).collect();
-            return self.redactor.excerpt(&all.join(" "), MESSAGE);
+            return self.redactor.quote(&all.join(" "), MESSAGE);
         }
         if looks_like_html(body) {
             return "an HTML page".to_owned();
         }
-        self.redactor.excerpt(&String::from_utf8_lossy(body), EXCERPT)
+        self.redactor.quote(&String::from_utf8_lossy(body), EXCERPT)
     }
 }
 

@@ -23,6 +23,20 @@ pub enum Lane {
     Backfill,
 }
 
+impl Lane {
+    /// Short stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Lane::Customer => "customer",
+            Lane::Resolve => "resolve",
+            Lane::Repair => "repair",
+            Lane::Incremental => "incremental",
+            Lane::Audit => "audit",
+            Lane::Backfill => "backfill",
+        }
+    }
+}
+
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

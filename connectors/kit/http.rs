@@ -7,8 +7,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tracing::field::Empty;
 use url::Url;
 
+use super::TRACES;
 pub use super::answer::Answer;
 use super::answer::Judge;
 use super::auth::Auth;
@@ -187,7 +189,11 @@ impl Http {
     async fn attempt(&self, call: &Call<'_>, ask: &Ask<'_>) -> Result<Answer, Failure> {
         let never = |error| Failure { error, again: Again::Never };
         let request = self.request(ask).map_err(never)?;
+        let span = tracing::info_span!(target: TRACES, "call", otel.kind = "client", connection = %self.connection, method = %ask.method,
+            lane = call.lane.name(), wait_ms = Empty, status = Empty);
+        let asked = self.clock.now();
         let permit = self.gate.acquire(call).await.map_err(|error| never(self.refused(&error)))?;
+        span.record("wait_ms", self.clock.now() - asked);
         let outcome = self.transport.send(request).await;
         let now = self.clock.now();
         let signal = match &outcome {
@@ -199,6 +205,8 @@ impl Http {
                 RateSignal { surely_unsent: matches!(error, TransportError::NotSent { .. }), ..RateSignal::default() }
             }
         };
+        // Only signed numbers arrive at a collector as numbers.
+        span.record("status", signal.status.map(i64::from));
         self.gate.settle(permit, call, &signal).await;
         tracing::debug!(connection = %self.connection, method = %ask.method, path = ask.path(), status = signal.status, "call");
         match outcome {

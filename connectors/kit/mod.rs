@@ -30,3 +30,6 @@ mod ticket;
 pub mod time;
 pub mod transport;
 mod validate;
+
+/// The target of spans. They say which run, stream, call or message it was, and hold no person and nothing that was sent.
+pub const TRACES: &str = "traces";

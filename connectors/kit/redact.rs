@@ -7,6 +7,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 
 const MASK: &str = "[redacted]";
+/// Where a vendor's own words begin and end in a message. They may name a person, so a log leaves them out.
+const WORDS: [char; 2] = ['“', '”'];
+/// Digits from which on an international number counts as somebody's phone.
+const PHONE_DIGITS: usize = 7;
 
 /// Replaces every form in which the secrets of a connection could appear.
 #[derive(Clone, Default)]
@@ -61,6 +65,46 @@ impl Redactor {
             None => line,
         }
     }
+
+    /// What the vendor wrote as an [`excerpt`](Redactor::excerpt) in quotation marks, which [`for_log`] leaves out; empty
+    /// when it wrote nothing.
+    pub fn quote(&self, text: &str, max: usize) -> String {
+        let words = self.excerpt(&text.replace(WORDS, "\""), max);
+        if words.is_empty() { words } else { format!("{}{words}{}", WORDS[0], WORDS[1]) }
+    }
+}
+
+/// `text` as a log may say it: without the vendors' own words, e-mail addresses and phone numbers. Those words stand in
+/// full where an operator asks for them: in reports, in the outbox and in the list of runs.
+pub fn for_log(text: &str) -> String {
+    mask_phones(&mask_emails(&mask_words(text)))
+}
+
+/// Hides what vendors wrote. Words that were cut off end with their line.
+fn mask_words(text: &str) -> String {
+    let mut parts = text.split(WORDS[0]);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.extend([WORDS[0], '…']);
+        out.push_str(part.find([WORDS[1], '\n']).map_or("", |end| &part[end..]));
+    }
+    out
+}
+
+/// Hides phone numbers that begin with a country's code. Others cannot be told from ids.
+fn mask_phones(text: &str) -> String {
+    let mut parts = text.split('+');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push('+');
+        let in_number = |c: char| c.is_ascii_digit() || matches!(c, ' ' | '-' | '(' | ')' | '.' | '/');
+        let number = &part[..part.find(|c| !in_number(c)).unwrap_or(part.len())];
+        let end = number.rfind(|c: char| c.is_ascii_digit()).map_or(0, |last| last + 1);
+        let is_phone = number.chars().filter(char::is_ascii_digit).count() >= PHONE_DIGITS;
+        out.push_str(if is_phone { "…" } else { &part[..end] });
+        out.push_str(&part[end..]);
+    }
+    out
 }
 
 /// Hides the part of every e-mail address that names the person.
@@ -101,5 +145,23 @@ mod tests {
         let redactor = Redactor::default();
         assert_eq!(redactor.excerpt("rosa.lind@shop.example is\n taken @ noon", 80), "…@shop.example is taken @ noon");
         assert_eq!(redactor.excerpt("ååååå", 3), "ååå…");
+    }
+
+    #[test]
+    fn a_log_leaves_out_what_vendors_wrote() {
+        let redactor = Redactor::default();
+        let words = redactor.quote("“Rosa Lind” is taken.", 80);
+        assert_eq!(words, "“\"Rosa Lind\" is taken.”");
+        let line = format!("shop: PUT /customers/7 answered 422: {words}. Twice: {words}\nnext");
+        assert_eq!(for_log(&line), "shop: PUT /customers/7 answered 422: “…”. Twice: “…”\nnext");
+        assert_eq!(for_log("cut off: “Rosa Li\nnext"), "cut off: “…\nnext");
+        assert_eq!(redactor.quote(" ", 80), "");
+    }
+
+    #[test]
+    fn a_log_keeps_ids_and_times() {
+        let plain = "2026-11-21T16:02:30+00:00 record 4917012345678 of house:77:1, 3+4 calls, a + b";
+        assert_eq!(for_log(plain), plain);
+        assert_eq!(for_log("to +49 (170) 123-45 67, and rosa@shop.example"), "to +…, and …@shop.example");
     }
 }

@@ -515,7 +515,7 @@ fn failure(cx: &Cx, ask: &Ask<'_>, purpose: Purpose, reply: &Value) -> Option<Co
     };
     let words = match words {
         "" => "no data".to_owned(),
-        words => cx.http.redactor.excerpt(words, 300),
+        words => cx.http.redactor.quote(words, 300),
     };
     let message = format!("{}: the answer holds {words}. {help}", cx.http.what(ask));
     Some(ConnectorError::new(kind, message.trim_end_matches([' ', '.'])))
@@ -546,7 +546,7 @@ fn refused(cx: &Cx, root: &str, errors: &[Value]) -> ConnectorError {
     } else {
         ErrorKind::Invalid { fields }
     };
-    let words = cx.http.redactor.excerpt(&words, 300);
+    let words = cx.http.redactor.quote(&words, 300);
     ConnectorError::new(kind, format!("shopify refuses {root}: {words}"))
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use counterpart_connectors::{Call, Millis, RateSignal};
 
 use super::learn::{TOO_FAST, is_lesson, learn};
-use super::ledger::{Bucket, Ledger, Permit, lane_name, purpose_name, spent_key};
+use super::ledger::{Bucket, Ledger, Permit, purpose_name, spent_key};
 use super::pace::pace;
 use super::pool::{Finished, KEEP_MS};
 use super::window::{Urgency, allowance, burst};
@@ -144,7 +144,7 @@ impl Ledger {
         let kept = if bucket.portion > 1 { KEEP_MS } else { 0 };
         tx.grant(&Grant {
             class: &bucket.class,
-            lane: lane_name(call.lane),
+            lane: call.lane.name(),
             purpose: purpose_name(call.purpose),
             connection: call.connection,
             run_id: self.run_id,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use counterpart_connectors::{Call, Clock, Gate, GateError, Lane, Millis, Purpose, RateSignal};
+use counterpart_connectors::{Call, Clock, Gate, GateError, Millis, Purpose, RateSignal};
 
 use super::EVERY_CALL;
 use super::draw::Drawn;
@@ -323,18 +323,7 @@ fn add(to: &mut BTreeMap<SpentKey, Tally>, key: SpentKey, tally: Tally) {
 }
 
 pub(super) fn spent_key(call: &Call<'_>) -> SpentKey {
-    (call.connection.to_owned(), lane_name(call.lane), purpose_name(call.purpose))
-}
-
-pub(super) fn lane_name(lane: Lane) -> &'static str {
-    match lane {
-        Lane::Customer => "customer",
-        Lane::Resolve => "resolve",
-        Lane::Repair => "repair",
-        Lane::Incremental => "incremental",
-        Lane::Audit => "audit",
-        Lane::Backfill => "backfill",
-    }
+    (call.connection.to_owned(), call.lane.name(), purpose_name(call.purpose))
 }
 
 pub(super) fn purpose_name(purpose: Purpose) -> &'static str {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use counterpart_connectors::kit::redact;
 use counterpart_connectors::{
     Connection, ConnectionSpec, LiveOptions, LiveTransport, OpenError, OpenGate, SystemClock,
 };
@@ -54,6 +55,10 @@ pub(super) fn engine_with(
         .collect();
     if !problems.is_empty() {
         return Err(Failure::mistakes("mapping", problems));
+    }
+    #[cfg(feature = "otlp")]
+    if let Some(telemetry) = &config.telemetry {
+        out.traces.start(telemetry)?;
     }
     let stop = CancellationToken::new();
     stop_on_ctrl_c(out, stop.clone());
@@ -162,7 +167,9 @@ impl Progress for Bars {
                 self.show(format!("writing {connection}"), done, Some(total), eta_ms);
             }
             Event::Note(text) if !self.quiet => {
-                let _ = self.all.println(text);
+                // It goes where the log goes; the result says it in full.
+                let text = redact::for_log(text);
+                let _ = self.all.println(&text);
                 if !self.terminal {
                     let mut err = std::io::stderr().lock();
                     let _ = std::io::Write::write_fmt(&mut err, format_args!("{text}\n"));

@@ -12,6 +12,7 @@ mod explain;
 mod hooks;
 mod inbox;
 mod init;
+mod logging;
 mod messages;
 mod outbox;
 mod output;
@@ -22,6 +23,8 @@ mod sandbox;
 mod serve;
 mod status;
 mod sync;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -125,7 +128,8 @@ pub fn main() -> ExitCode {
         }
     };
     let out = Output::new(cli.json, cli.quiet, cli.color);
-    logging(&cli, &out);
+    let serves = matches!(cli.command, Command::Serve(_));
+    logging::start(cli.verbose, serves, &out);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -133,7 +137,10 @@ pub fn main() -> ExitCode {
             return out.fail(&Failure::failed(message, "raise the limits of processes and open files"));
         }
     };
-    match runtime.block_on(run(&out, cli)) {
+    let outcome = runtime.block_on(run(&out, cli));
+    #[cfg(feature = "otlp")]
+    out.traces.finish();
+    match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => out.fail(&failure),
     }
@@ -186,22 +193,4 @@ async fn run(out: &Output, cli: Cli) -> Result<u8, Failure> {
             Ok(0)
         }
     }
-}
-
-/// Logs go to standard error; what they may say is decided where they are written, secrets never.
-fn logging(cli: &Cli, out: &Output) {
-    let level = match (cli.quiet, cli.verbose) {
-        (true, _) => "error",
-        // Nobody looks at its screen: its log is what there is.
-        (false, 0) if matches!(cli.command, Command::Serve(_)) => "counterpart=info,warn",
-        (false, 0) => "warn",
-        (false, 1) => "counterpart=info,warn",
-        (false, _) => "counterpart=trace,counterpart_connectors=trace,info",
-    };
-    let filter = tracing_subscriber::EnvFilter::new(level);
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(out.colors_errors())
-        .try_init();
 }

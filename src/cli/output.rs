@@ -30,6 +30,9 @@ pub(super) struct Output {
     pub quiet: bool,
     results_in_color: bool,
     errors_in_color: bool,
+    /// Where spans go.
+    #[cfg(feature = "otlp")]
+    pub traces: super::traces::Traces,
     /// With `--json` there is one document, whatever happens after it.
     documented: AtomicBool,
 }
@@ -46,6 +49,8 @@ impl Output {
             quiet,
             results_in_color: wanted(std::io::stdout().is_terminal()),
             errors_in_color: wanted(std::io::stderr().is_terminal()),
+            #[cfg(feature = "otlp")]
+            traces: super::traces::Traces::default(),
             documented: AtomicBool::new(false),
         }
     }

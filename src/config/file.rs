@@ -25,6 +25,8 @@ pub struct File {
     /// How `counterpart serve` works.
     #[serde(default)]
     pub serve: ServeFile,
+    /// Where traces go; nowhere without it.
+    pub telemetry: Option<TelemetryFile>,
     /// The accounts, by the name you choose.
     #[serde(default)]
     pub connections: BTreeMap<String, ConnectionFile>,
@@ -97,6 +99,24 @@ impl Default for ServeFile {
             check_hooks: default_check_hooks(),
         }
     }
+}
+
+/// `[telemetry]`
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryFile {
+    /// An OpenTelemetry collector that takes traces over HTTP: `http://localhost:4318`. Needs a build with `--features otlp`.
+    pub otlp: String,
+    /// How the collector's users know this installation.
+    #[serde(default = "default_service_name")]
+    pub service_name: String,
+    /// Headers that the collector asks for, each `{ env = "NAME" }` or `{ file = "PATH" }`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Value>,
+}
+
+fn default_service_name() -> String {
+    "counterpart".to_owned()
 }
 
 /// `[connections.NAME]`: these keys, and the settings of the connector.

@@ -18,11 +18,12 @@ use toml::de::{DeTable, DeValue};
 
 use super::file::{
     ConnectionFile, FallbackFile, File, FlowFile, HooksFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, SyncFile,
-    WriteCheckFile,
+    TelemetryFile, WriteCheckFile,
 };
 use super::secret::Reference;
 use super::{
-    Config, ConnectionConfig, Fallback, FlowConfig, Link, OnDelete, ServeConfig, StoreConfig, SyncConfig, WriteCheck,
+    Config, ConnectionConfig, Fallback, FlowConfig, Link, OnDelete, ServeConfig, StoreConfig, SyncConfig,
+    TelemetryConfig, WriteCheck,
 };
 use crate::schedule::Schedule;
 use crate::templates::Condition;
@@ -218,10 +219,21 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
     }
     let store = StoreConfig { url };
     let serve = serve_config(file.serve, problems);
+    let telemetry = file.telemetry.map(|file| telemetry_config(file, problems));
     for (name, connection) in connections.iter().filter(|(_, connection)| connection.keep_hooks) {
         kept_hooks(name, connection, manifests.get(name), &serve, problems);
     }
-    Some(Config { store, tenant: file.tenant, serve, connections, syncs, flows, connectors_dir, mappings_dir })
+    Some(Config {
+        store,
+        tenant: file.tenant,
+        serve,
+        telemetry,
+        connections,
+        syncs,
+        flows,
+        connectors_dir,
+        mappings_dir,
+    })
 }
 
 /// Whether `serve` can keep the webhooks of this connection.
@@ -271,6 +283,41 @@ fn serve_config(file: ServeFile, problems: &mut Problems<'_>) -> ServeConfig {
         config.public_url = Some(url.trim_end_matches('/').to_owned());
     }
     config
+}
+
+fn telemetry_config(file: TelemetryFile, problems: &mut Problems<'_>) -> TelemetryConfig {
+    let at = ["telemetry", "otlp"];
+    if !cfg!(feature = "otlp") {
+        let help = "build it with `cargo build --release --features otlp`, or leave [telemetry] out";
+        problems.at(&at, "this build sends no traces", help);
+    }
+    let host = file.otlp.strip_prefix("https://").or_else(|| file.otlp.strip_prefix("http://"));
+    let is_address = host.is_some_and(|host| !host.is_empty() && !host.contains(['?', '#', '@', ' ']));
+    if !is_address || file.otlp.parse::<http::Uri>().is_err() {
+        let message = format!("`{}` is no address of a collector", file.otlp);
+        problems.at(&at, message, "write `http://localhost:4318`; what it is to be told in secret goes into `headers`");
+    }
+    let mut headers = BTreeMap::new();
+    for (name, value) in file.headers {
+        let at = ["telemetry", "headers", name.as_str()];
+        if name.parse::<http::HeaderName>().is_err() {
+            problems.at(&at, format!("`{name}` is no name of a header"), "write `authorization`");
+        }
+        match Reference::from_value(&value).map(|reference| reference.read()) {
+            Some(Ok(secret)) => {
+                headers.insert(name, secret);
+            }
+            Some(Err(why)) => {
+                problems.at(&at, format!("header `{name}`: {why}"), "set it before starting, or name another place");
+            }
+            None => {
+                let help = format!("write `{name} = {{ env = \"NAME\" }}` or `{name} = {{ file = \"PATH\" }}`");
+                problems.at(&at, format!("header `{name}` may be a secret and stands here in clear"), help);
+            }
+        }
+    }
+    let otlp = file.otlp.trim_end_matches('/').to_owned();
+    TelemetryConfig { otlp, service_name: file.service_name, headers }
 }
 
 fn connection_config(

@@ -55,6 +55,17 @@ impl Default for ServeConfig {
     }
 }
 
+/// Where traces go.
+#[derive(Clone, Debug)]
+pub struct TelemetryConfig {
+    /// Address of an OpenTelemetry collector, without a slash at the end.
+    pub otlp: String,
+    /// How the collector's users know this installation.
+    pub service_name: String,
+    /// Headers that the collector asks for.
+    pub headers: BTreeMap<String, SecretString>,
+}
+
 /// Whether a record is read once more right before it is written to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WriteCheck {
@@ -186,6 +197,8 @@ pub struct Config {
     pub tenant: String,
     /// How `serve` works.
     pub serve: ServeConfig,
+    /// Where traces go, if anywhere.
+    pub telemetry: Option<TelemetryConfig>,
     /// The accounts, by the name the operator chose.
     pub connections: BTreeMap<String, ConnectionConfig>,
     /// The syncs, in order.

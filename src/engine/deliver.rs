@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use counterpart_connectors::kit::TRACES;
 use counterpart_connectors::{
     Act, ActKind, Acted, ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest, RemoteRecord,
 };
@@ -15,6 +16,8 @@ use counterpart_core::event::overtakes;
 use counterpart_core::gate::{self, Consent, Decision, Intent, LiveEvent, Origin, Purpose, Recipient};
 use counterpart_core::normalize;
 use serde_json::Value;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::EngineError;
 use super::happen::{CONTACT, CONVERSATION, REQUESTER, named};
@@ -87,26 +90,35 @@ pub(super) enum Verdict {
     Move(Fallback),
 }
 
+/// What becomes of a message, for those who look at traces: not what it says, nor to whom.
+fn message_span(wired: &Wired, row: &Message) -> Span {
+    tracing::info_span!(target: TRACES, "message", connection = wired.name, message = row.id, flow = row.flow, action = row.action.word(),
+        state = Empty)
+}
+
 impl Worker<'_> {
-    /// Does everything that is due at one connection.
-    pub(super) async fn deliver(&self, wired: &Arc<Wired>, pass: &mut Pass) -> Result<(), EngineError> {
+    /// Does everything that is due at one connection; says how many messages were looked at.
+    pub(super) async fn deliver(&self, wired: &Arc<Wired>, pass: &mut Pass) -> Result<u64, EngineError> {
         // Nobody else sends here, so that an attempt which says it is under way was cut off: by the end of a process, or by
         // a store that did not take its outcome.
         let now = self.engine.clock.now();
         self.engine.store.orphan_messages(&wired.name, now + wired.config.settle_ms, now).await?;
+        let mut tried = 0;
         loop {
             let rows = self.engine.store.next_messages(&wired.name, self.engine.clock.now(), BATCH).await?;
             if rows.is_empty() {
-                return Ok(());
+                return Ok(tried);
             }
             for row in rows {
                 if self.engine.is_stopped() {
-                    return Ok(());
+                    return Ok(tried);
                 }
+                tried += 1;
+                let span = message_span(wired, &row);
                 if row.state == MessageState::Unknown {
-                    self.look_for(wired, &row, pass).await?;
-                } else if !self.attempt(wired, &row, pass).await? {
-                    return Ok(());
+                    self.look_for(wired, &row, pass).instrument(span).await?;
+                } else if !self.attempt(wired, &row, pass).instrument(span).await? {
+                    return Ok(tried);
                 }
             }
         }
@@ -252,6 +264,7 @@ impl Worker<'_> {
         remote_id: Option<&str>,
     ) -> Result<(), EngineError> {
         let now = self.engine.clock.now();
+        Span::current().record("state", state.as_str());
         Ok(self.engine.store.set_message(row.id, state, reason, until, remote_id, now).await?)
     }
 

@@ -7,9 +7,12 @@
 
 use std::sync::Arc;
 
+use counterpart_connectors::kit::TRACES;
 use counterpart_connectors::{Clock, ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest};
 use futures_util::future::join;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::progress::Event;
 use super::report::StreamReport;
@@ -75,7 +78,9 @@ impl Engine {
             stream: source.stream.clone(),
             ..StreamReport::default()
         };
-        match self.pull_due(source, &mut report).await {
+        let span = tracing::info_span!(target: TRACES, "reading", connection = report.connection, stream = report.stream, rows = Empty,
+            complete = Empty);
+        match self.pull_due(source, &mut report).instrument(span.clone()).await {
             Ok(()) => report.ended = report.complete || report.why.as_deref() != Some(STOPPED),
             Err(EngineError::Vendor { error, .. }) if error.kind == ErrorKind::Stopped => {
                 report.complete = false;
@@ -88,6 +93,7 @@ impl Engine {
             }
             Err(other) => return Err(other),
         }
+        span.record("rows", i64::try_from(report.pulled).ok()).record("complete", report.complete);
         Ok(report)
     }
 
@@ -328,7 +334,7 @@ impl Engine {
             let (outcome, ahead) = if look_ahead {
                 let fetch = read_page(source.clone(), self.clock.clone(), lane, mode, next.clone());
                 let (outcome, ahead) = if rows.len() > ASIDE {
-                    let fetch = AbortOnDropHandle::new(tokio::spawn(fetch));
+                    let fetch = AbortOnDropHandle::new(tokio::spawn(fetch.in_current_span()));
                     let outcome = store.await;
                     let ahead = fetch.await;
                     (outcome, ahead.unwrap_or_else(|died| std::panic::resume_unwind(died.into_panic())))

@@ -5,9 +5,11 @@ use std::io::Write;
 use std::sync::PoisonError;
 
 use counterpart_connectors::Lane;
+use counterpart_connectors::kit::TRACES;
 use counterpart_core::guard::{self, Counts, Tripped};
 use counterpart_core::plan::PlanHasher;
 use futures_util::future::join_all;
+use tracing::{Instrument, Span};
 
 use super::deletion::Departing;
 use super::report::{
@@ -35,11 +37,17 @@ struct Progressed {
     dead: bool,
 }
 
+/// What a run does, for those who look at traces.
+fn run_span(kind: &'static str, session: &Session) -> Span {
+    let syncs = session.syncs.iter().map(|sync| sync.name.as_str()).collect::<Vec<_>>().join(", ");
+    tracing::info_span!(target: TRACES, "run", kind, run = session.run, syncs)
+}
+
 impl Engine {
     /// Reads, reconciles and writes once.
     pub async fn sync(&self, names: &[String]) -> Result<RunReport, EngineError> {
         let session = self.begin("sync", names).await?;
-        let outcome = self.sync_inner(&session).await;
+        let outcome = self.sync_inner(&session).instrument(run_span("sync", &session)).await;
         self.finish(session, outcome).await
     }
 
@@ -69,7 +77,7 @@ impl Engine {
     /// Reads and nothing else.
     pub async fn read(&self, names: &[String]) -> Result<Vec<StreamReport>, EngineError> {
         let session = self.begin("read", names).await?;
-        let outcome = self.read_all(&session).await;
+        let outcome = self.read_all(&session).instrument(run_span("read", &session)).await;
         let (verdict, result) = match outcome {
             Ok(progressed) => (Verdict::Ok, Ok(progressed.streams)),
             Err(error) => (Verdict::Failed, Err(error)),
@@ -83,7 +91,7 @@ impl Engine {
     /// Reads and plans; writes nothing outside.
     pub async fn plan(&self, names: &[String]) -> Result<PlanReport, EngineError> {
         let session = self.begin("plan", names).await?;
-        let outcome = self.plan_inner(&session).await;
+        let outcome = self.plan_inner(&session).instrument(run_span("plan", &session)).await;
         self.finish_plan(session, "sync", outcome).await
     }
 
@@ -100,7 +108,7 @@ impl Engine {
     /// Carries out exactly the plan that `header` names, or nothing when the world gives another one now.
     pub async fn apply(&self, header: &PlanHeader) -> Result<RunReport, EngineError> {
         let session = self.begin("apply", &header.syncs).await?;
-        let outcome = self.apply_inner(&session, header).await;
+        let outcome = self.apply_inner(&session, header).instrument(run_span("apply", &session)).await;
         self.finish(session, outcome).await
     }
 

@@ -6,8 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use counterpart_connectors::kit::TRACES;
 use counterpart_connectors::{Connection, Millis, OpenGate};
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
+use tracing::field::Empty;
 
 use super::report::StreamReport;
 use super::session::{LEASE_MS, Source, Wired, holder, surely_dead};
@@ -139,7 +142,17 @@ impl Worker<'_> {
 
     /// Reads what webhooks pointed at, derives events, and does what is due in chats.
     pub async fn pass(&self) -> Result<Pass, EngineError> {
-        let mut pass = Pass::default();
+        let span = tracing::info_span!(target: TRACES, "pass", run = self.run, idle = Empty);
+        let (pass, tried) = self.pass_inner().instrument(span.clone()).await?;
+        if tried == 0 && pass == Pass::default() {
+            span.record("idle", true);
+        }
+        Ok(pass)
+    }
+
+    /// Also how many messages it looked at, whatever became of them.
+    async fn pass_inner(&self) -> Result<(Pass, u64), EngineError> {
+        let (mut pass, mut tried) = (Pass::default(), 0);
         for wired in self.wired.values() {
             self.intake(wired, &mut pass).await?;
         }
@@ -147,10 +160,10 @@ impl Worker<'_> {
             self.derive(source, &mut pass).await?;
         }
         for wired in self.wired.values() {
-            self.deliver(wired, &mut pass).await?;
+            tried += self.deliver(wired, &mut pass).await?;
         }
         self.ledger.flush().await?;
-        Ok(pass)
+        Ok((pass, tried))
     }
 
     /// When something that waits is due, whatever comes in until then.

@@ -40,6 +40,7 @@ pub async fn night(systems: &[(&str, Vendor)], people: usize, pairs: &[&[&str]])
         store: StoreConfig { url: "sqlite::memory:".to_owned() },
         tenant: "default".to_owned(),
         serve: counterpart::config::ServeConfig::default(),
+        telemetry: None,
         connections: systems.iter().map(|(name, vendor)| ((*name).to_owned(), connection(name, *vendor))).collect(),
         syncs: pairs.iter().enumerate().map(|(index, between)| sync(index, between)).collect(),
         connectors_dir: None,

@@ -813,6 +813,34 @@ fn all_mistakes_of_a_check_have_a_place() {
     assert!(said.contains("  12 | base_url = \"http://shop.example\"\n     | ^\n"), "{said}");
 }
 
+/// Where traces go is checked like everything else; a build that cannot send any says so and how to get one that can.
+#[test]
+fn mistakes_about_traces_have_a_place() {
+    let place = Place::new(1);
+    let more = "[telemetry]\notlp = \"collector:4318\"\nheaders = { authorization = \"clear\", \"a b\" = { env = \"NOWHERE\" } }\n";
+    place.write(&(place.config() + more));
+    let output = place.run(&["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    for mistake in [
+        "`collector:4318` is no address of a collector",
+        "header `authorization` may be a secret and stands here in clear",
+        "`a b` is no name of a header",
+        "header `a b`: the environment variable NOWHERE is not set",
+    ] {
+        assert!(said.contains(mistake), "{mistake}: {said}");
+    }
+    place.write(&(place.config() + "[telemetry]\notlp = \"http://127.0.0.1:4318\"\n"));
+    let output = place.run(&["check"]);
+    if cfg!(feature = "otlp") {
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    } else {
+        assert_eq!(output.status.code(), Some(2));
+        let said = stderr(&output);
+        assert!(said.contains("this build sends no traces") && said.contains("--features otlp"), "{said}");
+    }
+}
+
 /// A connector of the operator's own, in either of the two places.
 #[test]
 fn own_connectors_are_described_and_checked() {

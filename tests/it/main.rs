@@ -14,6 +14,7 @@ mod flows_shopify;
 mod flows_tickets;
 mod kill;
 mod kill_serve;
+mod logs;
 mod message_worlds;
 #[cfg(feature = "mutants")]
 mod mutants;
@@ -29,4 +30,6 @@ mod store_databases;
 mod store_errors;
 mod storefront;
 mod subscriptions;
+#[cfg(feature = "otlp")]
+mod telemetry;
 mod worlds;

@@ -56,6 +56,7 @@ impl Lab {
             store: StoreConfig { url: "sqlite::memory:".to_owned() },
             tenant: "default".to_owned(),
             serve: counterpart::config::ServeConfig::default(),
+            telemetry: None,
             connections: systems.iter().map(|(name, v)| ((*name).to_owned(), connection(name, *v))).collect(),
             syncs: vec![SyncConfig {
                 name: "people".to_owned(),

@@ -355,6 +355,7 @@ fn config(plan: &WorldPlan) -> Config {
         store: StoreConfig { url: "sqlite::memory:".to_owned() },
         tenant: "default".to_owned(),
         serve: counterpart::config::ServeConfig::default(),
+        telemetry: None,
         connections,
         syncs,
         connectors_dir: None,
