@@ -14,6 +14,8 @@ use super::paging;
 use super::rest::{self, filled, request_line, segment};
 
 const STREAM: &str = "ticket";
+/// Letters of a vendor's sentences that are repeated.
+const SENTENCES: usize = 300;
 
 fn facts(manifest: &Manifest, kind: ActKind) -> Result<&ActFacts, ConnectorError> {
     let known = manifest.actions.get(&kind);
@@ -100,7 +102,10 @@ async fn write<C: Connector + ?Sized>(
         refused if refused.is_empty() => Ok(Acted::default()),
         // Some refuse with a success and a sentence.
         refused => {
-            let said = words(&answer);
+            let said = match words(&answer) {
+                words if words.is_empty() => words,
+                words => format!(": {}", cx.http.redactor.quote(&words, SENTENCES)),
+            };
             let message =
                 format!("{} was answered, and {} did not change{said}", cx.http.what(&ask), refused.join(", "));
             Err(ConnectorError::new(ErrorKind::Invalid { fields: refused }, message))
@@ -117,7 +122,7 @@ fn differing(facts: &ActFacts, ticket: &RemoteRecord, fields: &BTreeMap<String, 
 /// The sentences of an answer that is a list of them.
 fn words(answer: &Value) -> String {
     let all: Vec<&str> = answer.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if all.is_empty() { String::new() } else { format!(": {}", all.join(" ")) }
+    all.join(" ")
 }
 
 /// The body with its placeholders filled; none of a text that comes out empty, of a member without name or text, and of an item
