@@ -229,8 +229,15 @@ impl Instance {
         !matches!(self.spec.vendor, Vendor::Chatway | Vendor::Chatwoot | Vendor::Zendesk | Vendor::Rt)
     }
 
-    /// Stores somebody as this vendor would.
+    /// Stores somebody as this vendor would, and tells of it.
     pub fn add(&mut self, now: Millis, new: &NewPerson) -> String {
+        let id = self.admit(now, new);
+        self.person_changed(id, "created", None);
+        self.written(id)
+    }
+
+    /// Stores somebody as this vendor would.
+    pub fn admit(&mut self, now: Millis, new: &NewPerson) -> u64 {
         let id = self.take_id();
         let mut person = as_person(id, now, new);
         if !self.splits_names() {
@@ -249,8 +256,7 @@ impl Instance {
             person.country = person.country.map(|code| hubspot::country_name(&code));
         }
         self.people.insert(id, person);
-        self.person_changed(id, "created", None);
-        self.written(id)
+        id
     }
 
     /// Tells the webhooks of somebody.
@@ -441,7 +447,7 @@ impl Instance {
     /// Somebody of the shop gives a part of the money back.
     pub fn refund_order(&mut self, now: Millis, id: &str, amount: &str) {
         match self.spec.vendor {
-            Vendor::Medusa => medusa::refund(self, id, amount),
+            Vendor::Medusa => medusa::refund(self, now, id, amount),
             Vendor::Shopify => shopify::refund(self, now, id, amount),
             _ => woocommerce::refund(self, now, id, amount),
         }

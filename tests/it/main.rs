@@ -20,6 +20,7 @@ mod message_worlds;
 mod mutants;
 mod postgres;
 mod real_conversations;
+mod real_medusa;
 mod real_rt;
 mod requirements;
 mod serve;

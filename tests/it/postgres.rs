@@ -158,7 +158,8 @@ fn unprivileged() -> (u32, u32) {
         .expect("some user is not root")
 }
 
-fn free_port() -> u16 {
+/// A port of loopback that nobody listens on now.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback works");
     listener.local_addr().expect("it is bound").port()
 }

@@ -136,7 +136,7 @@ async fn post(live: &LiveTransport, address: &str, path: &str, headers: &[(Strin
     ask(live, request.body(body).unwrap()).await
 }
 
-fn live() -> LiveTransport {
+pub fn live() -> LiveTransport {
     LiveTransport::new(LiveOptions::default()).expect("a client")
 }
 
@@ -150,7 +150,7 @@ async fn ask(live: &LiveTransport, request: http::Request<Bytes>) -> Answer {
 }
 
 /// Looks again and again, for as long as anything may take on a slow machine.
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     for _ in 0..12_000 {
         if let Some(found) = look().await {
             return found;

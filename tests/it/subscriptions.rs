@@ -386,7 +386,7 @@ async fn what_cannot_be_done_says_what_to_do() {
         ("chatway", "takes no webhooks"),
         ("crm", "takes no webhooks"),
         ("hubspot", "app's settings"),
-        ("medusa", "subscriber of nine lines"),
+        ("medusa", "add the subscriber"),
         ("rt", "takes no webhooks"),
         ("zendesk", "trigger"),
     ] {
