@@ -187,7 +187,7 @@ impl Worker<'_> {
             return Ok(fallback.conversation.is_none());
         }
         let event = self.engine.store.event(row.event_id).await?;
-        Ok(event.is_some_and(|event| named(flow, &event.subject).is_none()))
+        Ok(event.is_some_and(|event| named(&self.engine.config, flow, &event.subject).is_none()))
     }
 
     /// A conversation that the vendor does not know any more is not chosen again, until a reading shows it.
@@ -265,7 +265,7 @@ impl Worker<'_> {
         let origin = if stored.live { Origin::Live } else { Origin::Backfill };
         let Ok(event) = LiveEvent::new(origin, stored.happened_at, stored.seen_at) else { return dropped("backfill") };
         let overtaken_by = self.overtaken_by(row, &stored.kind).await?;
-        if self.is_echo(row, &stored.kind).await? {
+        if self.is_echo(flow, row, &stored.kind).await? {
             return dropped("an echo: what was written the last time opened the ticket again");
         }
         if row.action != ActKind::Send
@@ -328,9 +328,14 @@ impl Worker<'_> {
 
     /// Whether a ticket only closes again because what we wrote at its last close had opened it: to write once more would
     /// open it once more, and so on.
-    async fn is_echo(&self, row: &Message, kind: &str) -> Result<bool, EngineError> {
-        let writes = matches!(row.action, ActKind::Send | ActKind::Note);
-        if !writes || kind != EventKind::TicketClosed.as_str() {
+    async fn is_echo(&self, flow: &FlowConfig, row: &Message, kind: &str) -> Result<bool, EngineError> {
+        let opens = match row.action {
+            ActKind::Send | ActKind::Note => true,
+            // Nothing else that is set opens a ticket.
+            ActKind::SetTicket => flow.fields.contains_key("status"),
+            _ => false,
+        };
+        if !opens || kind != EventKind::TicketClosed.as_str() {
             return Ok(false);
         }
         let written = self.engine.store.sent_like(&row.key).await?;
@@ -464,8 +469,11 @@ impl Worker<'_> {
         if let (Link::Person, Some(email)) = (flow.link, &row.party.email) {
             keys.push((REQUESTER, normalize::email(email)));
         }
+        // A number that tickets of another chat's desk name is another conversation.
+        let of_this_chat = |desk: &str| self.engine.config.chat_of(desk).is_none_or(|chat| chat == row.connection);
         for source in self.sources.iter().filter(|source| source.stream == "ticket") {
-            for (kind, value) in &keys {
+            let keys = keys.iter().filter(|(kind, _)| *kind != CONVERSATION || of_this_chat(&source.wired.name));
+            for (kind, value) in keys {
                 let found = self.engine.store.documents_by_key(&source.wired.name, "ticket", kind, value).await?;
                 let open =
                     |value: Value| !serde_json::from_value::<Ticket>(value).unwrap_or_default().status.is_closed();
