@@ -36,7 +36,7 @@ const BACKOFF_MS: Millis = 5_000;
 /// When a person's conversation is looked for again.
 pub(super) const NO_ROUTE_MS: Millis = 10 * 60_000;
 /// When the vendor is asked again about an attempt it could not be asked about.
-const ASK_AGAIN_MS: Millis = 60_000;
+pub(super) const ASK_AGAIN_MS: Millis = 60_000;
 /// Pages of a conversation that are searched for an attempt.
 const MAX_PAGES: usize = 200;
 pub(super) const NO_ROUTE: &str = "no_route";
@@ -239,7 +239,7 @@ impl Worker<'_> {
         Ok(go_on)
     }
 
-    async fn set(
+    pub(super) async fn set(
         &self,
         row: &Message,
         state: MessageState,
@@ -504,9 +504,12 @@ impl Worker<'_> {
     /// An attempt of which nobody knows: found at the vendor it is settled, surely not there it is made again.
     async fn look_for(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<(), EngineError> {
         let now = self.engine.clock.now();
-        if matches!(row.action, ActKind::Resolve | ActKind::Reopen | ActKind::SetTicket) {
+        if matches!(row.action, ActKind::Resolve | ActKind::Reopen) {
             // To do it once more changes nothing.
             return self.set(row, MessageState::Pending, None, 0, None).await;
+        }
+        if row.action == ActKind::SetTicket {
+            return self.look_at_tickets(wired, row, pass).await;
         }
         let settled = row.attempted_at.unwrap_or(row.created_at) + wired.config.settle_ms;
         if now < settled {
@@ -636,7 +639,7 @@ fn consent(people: &[Record]) -> Consent {
     consent
 }
 
-fn count(row: &Message, pass: &mut Pass) {
+pub(super) fn count(row: &Message, pass: &mut Pass) {
     match row.action {
         ActKind::Send | ActKind::Open | ActKind::Note => pass.sent += 1,
         ActKind::Resolve | ActKind::Reopen => pass.resolved += 1,
