@@ -203,6 +203,22 @@ impl Connection {
         id: &str,
         fields: &BTreeMap<String, String>,
     ) -> Result<Acted, ConnectorError> {
+        self.connector.set_ticket(&self.cx(lane), id, &self.in_own_words(fields)?).await
+    }
+
+    /// Whether a ticket that was read says already what `set_ticket` would set.
+    pub fn is_ticket_set(
+        &self,
+        ticket: &RemoteRecord,
+        fields: &BTreeMap<String, String>,
+    ) -> Result<bool, ConnectorError> {
+        let own = self.in_own_words(fields)?;
+        let facts = self.manifest().actions.get(&ActKind::SetTicket);
+        Ok(facts.is_some_and(|facts| super::ticket::differing(facts, ticket, &own).is_empty()))
+    }
+
+    /// The values of a ticket's fields as the vendor calls them.
+    fn in_own_words(&self, fields: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, ConnectorError> {
         let known = self.manifest().actions.get(&ActKind::SetTicket).map(|facts| &facts.fields);
         let mut own = BTreeMap::new();
         for (name, word) in fields {
@@ -212,7 +228,7 @@ impl Connection {
             })?;
             own.insert(name.clone(), value.to_owned());
         }
-        self.connector.set_ticket(&self.cx(lane), id, &own).await
+        Ok(own)
     }
 
     /// Whether webhooks can be taken: the connector knows some, and there is a secret to verify them with.

@@ -114,7 +114,7 @@ async fn write<C: Connector + ?Sized>(
 }
 
 /// The fields that say something else than they should.
-fn differing(facts: &ActFacts, ticket: &RemoteRecord, fields: &BTreeMap<String, String>) -> Vec<String> {
+pub(super) fn differing(facts: &ActFacts, ticket: &RemoteRecord, fields: &BTreeMap<String, String>) -> Vec<String> {
     let says = |name: &str| paging::text_of(ticket.body.pointer(&facts.fields.get(name)?.at)?);
     fields.iter().filter(|(name, value)| says(name).as_ref() != Some(value)).map(|(name, _)| name.clone()).collect()
 }

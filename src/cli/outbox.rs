@@ -145,10 +145,13 @@ async fn retry(out: &Output, store: &Store, id: i64, yes: bool) -> Result<u8, Fa
     }
     let means = match message.state {
         MessageState::Unknown if !yes => {
-            let message = format!("message {id} may have reached the customer already: it would go out a second time");
-            return Err(Failure::usage(message, "look into the conversation, then add --yes"));
+            let doubt = doubt(message.action);
+            return Err(Failure::usage(
+                format!("message {id} {}", doubt.may),
+                format!("{}, then add --yes", doubt.look),
+            ));
         }
-        MessageState::Unknown => "goes out again, although the customer may have it already",
+        MessageState::Unknown => doubt(message.action).again,
         MessageState::Refused => "is tried again; the vendor refuses it again unless something changed there",
         MessageState::Dropped => "is judged again: what made it drop may still hold, such as its age",
         MessageState::Held => "is judged again now",
@@ -159,6 +162,43 @@ async fn retry(out: &Output, store: &Store, id: i64, yes: bool) -> Result<u8, Fa
     };
     decide(store, &message, &[message.state], MessageState::Pending, "tried again by hand").await?;
     say(out, id, MessageState::Pending, &format!("message {id} {means}"))
+}
+
+/// What may have happened already, what a person looks at, and what follows when it is tried again.
+struct Doubt {
+    may: &'static str,
+    look: &'static str,
+    again: &'static str,
+}
+
+fn doubt(action: ActKind) -> Doubt {
+    match action {
+        ActKind::Send | ActKind::Open => Doubt {
+            may: "may have reached the customer already: it would go out a second time",
+            look: "look into the conversation",
+            again: "goes out again, although the customer may have it already",
+        },
+        ActKind::Note => Doubt {
+            may: "may stand in the conversation already: it would stand there a second time",
+            look: "look into the conversation",
+            again: "is written again, although it may be there already",
+        },
+        ActKind::Resolve | ActKind::Reopen => Doubt {
+            may: "may have been done already: whoever changed the conversation meanwhile would be overruled",
+            look: "look into the conversation",
+            again: "is done again, although it may be done already",
+        },
+        ActKind::OpenTicket => Doubt {
+            may: "may have opened its ticket already: there would be a second one",
+            look: "look for the ticket at the desk",
+            again: "opens its ticket again, although there may be one already",
+        },
+        ActKind::SetTicket => Doubt {
+            may: "may have set the ticket already: whoever changed it meanwhile would be overruled",
+            look: "look at the ticket at the desk",
+            again: "sets the ticket again, although it may be set already",
+        },
+    }
 }
 
 async fn drop_it(out: &Output, store: &Store, id: i64) -> Result<u8, Failure> {
@@ -193,4 +233,19 @@ fn say(out: &Output, id: i64, state: MessageState, text: &str) -> Result<u8, Fai
         out.line(text);
     }
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_is_about_what_would_be_done() {
+        for action in ActKind::ALL {
+            let doubt = doubt(action);
+            assert_eq!(doubt.look.contains("conversation"), !action.is_at_desk(), "{action:?}");
+            let reaches = matches!(action, ActKind::Send | ActKind::Open);
+            assert_eq!(doubt.may.contains("customer"), reaches, "{action:?}");
+        }
+    }
 }

@@ -59,7 +59,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// Collects mistakes and finds their places.
-struct Problems<'a> {
+pub(super) struct Problems<'a> {
     file: String,
     text: &'a str,
     tree: Option<toml::Spanned<DeTable<'a>>>,
@@ -69,7 +69,7 @@ struct Problems<'a> {
 impl Problems<'_> {
     /// A mistake at a key path such as `["connections", "chat", "api_key"]`; what is not in the file stands at the
     /// nearest part of the path that is.
-    fn at(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn at(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
         let offset = self.tree.as_ref().map_or(0, |tree| locate(tree.get_ref(), path));
         self.at_offset(offset, message, help);
     }
@@ -193,6 +193,7 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
         false => super::templates_in(mappings_dir.as_deref()).ok(),
     };
     let mut flows: Vec<FlowConfig> = Vec::new();
+    let asked = file.flows.len();
     for (index, flow) in file.flows.into_iter().enumerate() {
         let index = index.to_string();
         let Some(flow) = flow_config(&index, flow, &connections, &manifests, connectors_dir.as_deref(), problems)
@@ -211,6 +212,10 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
             problems.at(&["flows", &index, key], error.to_string(), help);
         }
         flows.push(flow);
+    }
+    // What a flow that could not be read belongs to is not known.
+    if flows.len() == asked {
+        super::links::check(&flows, problems);
     }
     let url = file.store.url;
     if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {

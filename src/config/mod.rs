@@ -4,6 +4,7 @@
 //! printed and never stored.
 
 mod file;
+mod links;
 mod load;
 mod secret;
 

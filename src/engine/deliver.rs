@@ -39,7 +39,7 @@ const BACKOFF_MS: Millis = 5_000;
 /// When a person's conversation is looked for again.
 pub(super) const NO_ROUTE_MS: Millis = 10 * 60_000;
 /// When the vendor is asked again about an attempt it could not be asked about.
-const ASK_AGAIN_MS: Millis = 60_000;
+pub(super) const ASK_AGAIN_MS: Millis = 60_000;
 /// The same, once it has been asked for long: a conversation that is gone never answers.
 const ASK_RARELY_MS: Millis = 6 * 3_600_000;
 /// Pages of a conversation that are searched for an attempt.
@@ -203,7 +203,7 @@ impl Worker<'_> {
             return Ok(fallback.conversation.is_none());
         }
         let event = self.engine.store.event(row.event_id).await?;
-        Ok(event.is_some_and(|event| named(flow, &event.subject).is_none()))
+        Ok(event.is_some_and(|event| named(&self.engine.config, flow, &event.subject).is_none()))
     }
 
     /// A conversation that the vendor does not know any more is not chosen again, until a reading shows it.
@@ -255,7 +255,7 @@ impl Worker<'_> {
         Ok(go_on)
     }
 
-    async fn set(
+    pub(super) async fn set(
         &self,
         row: &Message,
         state: MessageState,
@@ -282,7 +282,7 @@ impl Worker<'_> {
         let origin = if stored.live { Origin::Live } else { Origin::Backfill };
         let Ok(event) = LiveEvent::new(origin, stored.happened_at, stored.seen_at) else { return dropped("backfill") };
         let overtaken_by = self.overtaken_by(row, &stored.kind).await?;
-        if self.is_echo(row, &stored.kind).await? {
+        if self.is_echo(flow, row, &stored.kind).await? {
             return dropped("an echo: what was written the last time opened the ticket again");
         }
         if row.action != ActKind::Send
@@ -345,9 +345,14 @@ impl Worker<'_> {
 
     /// Whether a ticket only closes again because what we wrote at its last close had opened it: to write once more would
     /// open it once more, and so on.
-    async fn is_echo(&self, row: &Message, kind: &str) -> Result<bool, EngineError> {
-        let writes = matches!(row.action, ActKind::Send | ActKind::Note);
-        if !writes || kind != EventKind::TicketClosed.as_str() {
+    async fn is_echo(&self, flow: &FlowConfig, row: &Message, kind: &str) -> Result<bool, EngineError> {
+        let opens = match row.action {
+            ActKind::Send | ActKind::Note => true,
+            // Nothing else that is set opens a ticket.
+            ActKind::SetTicket => flow.fields.contains_key("status"),
+            _ => false,
+        };
+        if !opens || kind != EventKind::TicketClosed.as_str() {
             return Ok(false);
         }
         let written = self.engine.store.sent_like(&row.key).await?;
@@ -481,8 +486,11 @@ impl Worker<'_> {
         if let (Link::Person, Some(email)) = (flow.link, &row.party.email) {
             keys.push((REQUESTER, normalize::email(email)));
         }
+        // A number that tickets of another chat's desk name is another conversation.
+        let of_this_chat = |desk: &str| self.engine.config.chat_of(desk).is_none_or(|chat| chat == row.connection);
         for source in self.sources.iter().filter(|source| source.stream == "ticket") {
-            for (kind, value) in &keys {
+            let keys = keys.iter().filter(|(kind, _)| *kind != CONVERSATION || of_this_chat(&source.wired.name));
+            for (kind, value) in keys {
                 let found = self.engine.store.documents_by_key(&source.wired.name, "ticket", kind, value).await?;
                 let open =
                     |value: Value| !serde_json::from_value::<Ticket>(value).unwrap_or_default().status.is_closed();
@@ -513,9 +521,12 @@ impl Worker<'_> {
     /// An attempt of which nobody knows: found at the vendor it is settled, surely not there it is made again.
     async fn look_for(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<(), EngineError> {
         let now = self.engine.clock.now();
-        if matches!(row.action, ActKind::Resolve | ActKind::Reopen | ActKind::SetTicket) {
+        if matches!(row.action, ActKind::Resolve | ActKind::Reopen) {
             // To do it once more changes nothing.
             return self.set(row, MessageState::Pending, None, 0, None).await;
+        }
+        if row.action == ActKind::SetTicket {
+            return self.look_at_tickets(wired, row, pass).await;
         }
         let settled = row.attempted_at.unwrap_or(row.created_at) + wired.config.settle_ms;
         if now < settled {
@@ -670,7 +681,7 @@ fn consent(people: &[Record]) -> Consent {
     consent
 }
 
-fn count(row: &Message, pass: &mut Pass) {
+pub(super) fn count(row: &Message, pass: &mut Pass) {
     match row.action {
         ActKind::Send | ActKind::Open | ActKind::Note => pass.sent += 1,
         ActKind::Resolve | ActKind::Reopen => pass.resolved += 1,

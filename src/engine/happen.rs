@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::EngineError;
 use super::session::Source;
 use super::worker::{Pass, Worker};
-use crate::config::FlowConfig;
+use crate::config::{Config, FlowConfig};
 use crate::store::{Changed, MessageState, NewEvent, NewMessage};
 use crate::templates::Reader;
 
@@ -124,7 +124,7 @@ impl Worker<'_> {
             action: flow.act,
             connection: flow.to.clone(),
             party: Party { language: None, ..party.clone() },
-            conversation: named(flow, subject),
+            conversation: named(&self.engine.config, flow, subject),
             text,
             state: if problem.is_some() { MessageState::Refused } else { MessageState::Pending },
             reason: problem,
@@ -149,9 +149,13 @@ fn told(stream: &str, row: &Changed) -> Option<Told> {
 }
 
 /// The conversation that an event itself names: for what is done there, or for the tickets that belong to it.
-pub(super) fn named(flow: &FlowConfig, subject: &Subject) -> Option<String> {
+///
+/// A ticket names one by its number: it is one of the chat to which the flows link its desk, and of no other.
+pub(super) fn named(config: &Config, flow: &FlowConfig, subject: &Subject) -> Option<String> {
     match subject {
-        Subject::Ticket(ticket) => ticket.conversation.clone(),
+        Subject::Ticket(ticket) if flow.act.is_at_desk() || config.chat_of(&flow.from) == Some(flow.to.as_str()) => {
+            ticket.conversation.clone()
+        }
         Subject::Conversation(conversation) if flow.from == flow.to || flow.act.is_at_desk() => {
             Some(conversation.id.clone())
         }

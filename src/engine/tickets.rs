@@ -1,16 +1,18 @@
 //! What flows do at desks: open a ticket, once, and set fields of tickets.
 
-use counterpart_connectors::{Acted, ConnectorError, Lane, MatchKey, Millis, NewTicket};
+use std::collections::BTreeMap;
+
+use counterpart_connectors::{Acted, ConnectorError, ErrorKind, Lane, MatchKey, Millis, NewTicket};
 use counterpart_core::business::{Party, Subject, Ticket, TicketStatus};
 use counterpart_core::{Slot, Value};
 
 use super::EngineError;
-use super::deliver::{NO_ROUTE, NO_ROUTE_MS, Todo, Verdict};
+use super::deliver::{ASK_AGAIN_MS, NO_ROUTE, NO_ROUTE_MS, Todo, Verdict, count};
 use super::happen::CONVERSATION;
 use super::session::Wired;
-use super::worker::Worker;
+use super::worker::{Pass, Worker};
 use crate::config::FlowConfig;
-use crate::store::{Message, Record, StoredEvent};
+use crate::store::{Message, MessageState, Record, StoredEvent};
 
 /// A longer first line is no subject: Request Tracker keeps 200 characters, our mark among them.
 const SUBJECT: usize = 150;
@@ -104,18 +106,111 @@ impl Worker<'_> {
         Ok(found.into_iter().next().map(|record| record.id))
     }
 
-    /// Sets the fields of each ticket; what is set already is left alone, so that a failure on the way costs nothing.
+    /// Sets the fields of each ticket; what is set already is left alone, so that a failure on the way costs nothing. A ticket
+    /// that refuses keeps nobody from the others.
     pub(super) async fn set_tickets(
         &self,
         wired: &Wired,
         ids: &[String],
-        fields: &std::collections::BTreeMap<String, String>,
+        fields: &BTreeMap<String, String>,
     ) -> Result<Acted, ConnectorError> {
+        let mut refused = None;
         for id in ids {
-            wired.connection.set_ticket(Lane::Resolve, id, fields).await?;
+            match wired.connection.set_ticket(Lane::Resolve, id, fields).await {
+                Err(error) if is_about_one(&error.kind) => refused = refused.or(Some(error)),
+                // All are set again later.
+                other => drop(other?),
+            }
         }
-        Ok(Acted { made: Some(ids.join(",")) })
+        refused.map_or_else(|| Ok(Acted { made: Some(ids.join(",")) }), Err)
     }
+
+    /// An attempt to set fields of which nobody knows: what is there already is done; what somebody changed since is not
+    /// written over; else it is made again.
+    pub(super) async fn look_at_tickets(
+        &self,
+        wired: &Wired,
+        row: &Message,
+        pass: &mut Pass,
+    ) -> Result<(), EngineError> {
+        let now = self.engine.clock.now();
+        let Some((ids, fields)) = self.asked_for(wired, row, now).await? else {
+            // To judge it says why there is nothing (more) to set.
+            return self.set(row, MessageState::Pending, None, 0, None).await;
+        };
+        match self.found(wired, row, &ids, &fields).await {
+            Ok(Found::Set) => {
+                count(row, pass);
+                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, Some(&ids.join(","))).await
+            }
+            Ok(Found::Changed(id)) => {
+                pass.dropped += 1;
+                let why = format!("somebody changed ticket {id} meanwhile");
+                self.set(row, MessageState::Dropped, Some(&why), 0, None).await
+            }
+            Ok(Found::Unset) => self.set(row, MessageState::Pending, Some("surely not there"), 0, None).await,
+            // The next attempt says what is wrong with that ticket.
+            Err(error) if is_about_one(&error.kind) => self.set(row, MessageState::Pending, None, 0, None).await,
+            Err(error) => {
+                let why = format!("whether it is set could not be looked up: {}", error.message);
+                self.set(row, MessageState::Unknown, Some(&why), now + ASK_AGAIN_MS, None).await
+            }
+        }
+    }
+
+    /// The tickets and fields of an intent; none where it has none (any more).
+    async fn asked_for(
+        &self,
+        wired: &Wired,
+        row: &Message,
+        now: Millis,
+    ) -> Result<Option<(Vec<String>, BTreeMap<String, String>)>, EngineError> {
+        let Some(flow) = self.engine.config.flows.iter().find(|flow| flow.name == row.flow) else { return Ok(None) };
+        let Some(event) = self.engine.store.event(row.event_id).await? else { return Ok(None) };
+        Ok(match self.tickets(wired, flow, row, &event, true, now).await? {
+            Verdict::Go(Todo::SetTickets { ids, fields }) => Some((ids, fields)),
+            _ => None,
+        })
+    }
+
+    async fn found(
+        &self,
+        wired: &Wired,
+        row: &Message,
+        ids: &[String],
+        fields: &BTreeMap<String, String>,
+    ) -> Result<Found, ConnectorError> {
+        let document = self.engine.documents.get(&(wired.name.clone(), "ticket".to_owned()));
+        let tried_at = row.attempted_at.unwrap_or(row.created_at);
+        let mut found = Found::Set;
+        for id in ids {
+            let record = wired.connection.fetch(Lane::Resolve, "ticket", id).await?;
+            if wired.connection.is_ticket_set(&record, fields)? {
+                continue;
+            }
+            let ticket: Ticket = document.map(|document| document.read(&record.id, &record.body)).unwrap_or_default();
+            if ticket.updated_at.is_some_and(|at| at > tried_at) {
+                return Ok(Found::Changed(id.clone()));
+            }
+            found = Found::Unset;
+        }
+        Ok(found)
+    }
+}
+
+/// What an attempt to set fields left.
+enum Found {
+    /// All tickets say what they should.
+    Set,
+    /// Some do not, and nobody touched them since.
+    Unset,
+    /// Somebody changed this one since.
+    Changed(String),
+}
+
+/// Whether a failure says something about one ticket, and nothing about the others.
+fn is_about_one(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::Invalid { .. } | ErrorKind::Conflict { .. })
 }
 
 fn email(record: &Record) -> Option<String> {

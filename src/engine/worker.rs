@@ -20,6 +20,8 @@ use crate::store::{Store, StoreError};
 
 /// The lease of the one worker.
 const WORK: &str = "messages";
+/// Why nothing more is done for a message.
+const GONE: &str = "the connection is gone";
 /// A vendor's clock may be behind ours by this much when a stream is first read: what happened just before is still news.
 const GRACE_MS: Millis = 60_000;
 
@@ -93,6 +95,21 @@ impl Engine {
         self.config.connections.keys().map(open).collect()
     }
 
+    /// The connections for which something waits, whatever the flows of today say. What waits for one that is not
+    /// configured any more is given up, or, where an attempt may have arrived, left to a person.
+    async fn still_asked(&self, now: Millis) -> Result<Vec<String>, EngineError> {
+        let (there, gone): (Vec<String>, Vec<String>) = self
+            .store
+            .open_message_connections()
+            .await?
+            .into_iter()
+            .partition(|name| self.config.connections.contains_key(name));
+        for name in gone {
+            self.store.message_connection_gone(&name, GONE, now).await?;
+        }
+        Ok(there)
+    }
+
     async fn make_worker(&self, holder: &str) -> Result<Worker<'_>, EngineError> {
         let now = self.clock.now();
         let streams = super::flow_streams(&self.config);
@@ -102,6 +119,7 @@ impl Engine {
         names.extend(receivers.map(|(name, _)| name));
         let kept = self.config.connections.iter().filter(|(_, connection)| connection.keep_hooks);
         names.extend(kept.map(|(name, _)| name.clone()));
+        names.extend(self.still_asked(now).await?);
         // The lease is ours: whoever began those is dead.
         self.store.fail_orphaned_kind(WORK, now).await?;
         let run = self.store.start_run("messages", &[], "", now).await?;

@@ -61,6 +61,10 @@ impl MessageState {
     }
 }
 
+/// States of what is neither done nor given up.
+const OPEN: [MessageState; 4] =
+    [MessageState::Pending, MessageState::Held, MessageState::Sending, MessageState::Unknown];
+
 /// An intent that is to be stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewMessage {
@@ -222,6 +226,41 @@ impl Store {
             .await?;
         tx.commit().await?;
         Ok(done.rows_affected)
+    }
+
+    /// The connections at which something still has to happen.
+    pub async fn open_message_connections(&self) -> Result<Vec<String>> {
+        let rows = Entity::find()
+            .select_only()
+            .column(Column::Connection)
+            .distinct()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::State.is_in(OPEN))
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        Ok(rows)
+    }
+
+    /// Nothing can be done at a connection any more: what surely was not sent is dropped, of the rest nobody will know.
+    pub async fn message_connection_gone(&self, connection: &str, reason: &str, now: Millis) -> Result<()> {
+        let tx = self.begin().await?;
+        for (from, to) in [
+            ([MessageState::Pending, MessageState::Held], MessageState::Dropped),
+            ([MessageState::Sending, MessageState::Unknown], MessageState::Unknown),
+        ] {
+            Entity::update_many()
+                .col_expr(Column::State, Expr::value(to))
+                .col_expr(Column::Reason, Expr::value(reason))
+                .col_expr(Column::Until, Expr::value(0))
+                .col_expr(Column::UpdatedAt, Expr::value(now))
+                .filter(Column::Tenant.eq(self.tenant()))
+                .filter(Column::Connection.eq(connection))
+                .filter(Column::State.is_in(from))
+                .exec(&tx)
+                .await?;
+        }
+        Ok(tx.commit().await?)
     }
 
     /// It is about to be sent: from here on it may have arrived. False when it is not to be sent any more.
@@ -412,10 +451,9 @@ impl Store {
 
     /// When the oldest message was stored that is neither sent nor given up.
     pub async fn oldest_message(&self) -> Result<Option<Millis>> {
-        let waiting = [MessageState::Pending, MessageState::Held, MessageState::Sending, MessageState::Unknown];
         let row = Entity::find()
             .filter(Column::Tenant.eq(self.tenant()))
-            .filter(Column::State.is_in(waiting))
+            .filter(Column::State.is_in(OPEN))
             .order_by_asc(Column::Id)
             .one(self.reader())
             .await?;

@@ -186,7 +186,7 @@ async fn a_ticket_needs_a_requester() {
     assert_eq!(lab.made(), 1);
 }
 
-fn setting(from: &str, on: EventKind, fields: &[(&str, &str)]) -> FlowConfig {
+pub fn setting(from: &str, on: EventKind, fields: &[(&str, &str)]) -> FlowConfig {
     let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     FlowConfig {
         from: from.to_owned(),
