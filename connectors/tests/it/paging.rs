@@ -206,7 +206,7 @@ async fn a_look_up_reads_on_when_the_first_page_holds_only_similar_ones() {
 #[tokio::test]
 async fn a_look_up_that_is_cut_does_not_say_that_nobody_is_there() {
     let script = Arc::new(Script::new(|request| {
-        let next = param(request, "cursor").map_or(2, |at| at.parse::<u64>().unwrap() + 1);
+        let next = param(request, "cursor").map_or(2, |at| at + 1);
         let people = json!([{ "id": next, "email": "joann@shop.example" }]);
         Ok(answer(json!({ "people": people, "next": next.to_string() }), &[]))
     }));
