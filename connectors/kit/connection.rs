@@ -268,15 +268,20 @@ impl Connection {
 
     /// The subscriptions whose address is `base` or below it: our own. Addresses stay here, as some end in a secret.
     pub async fn subscriptions(&self, lane: Lane, base: &str) -> Result<Vec<Subscription>, ConnectorError> {
-        let (base, current) = (subscription::plain(base), subscription::plain(&self.hook_address(base)?));
+        let current = subscription::plain(&self.hook_address(base)?);
+        let secret = self.hooks.as_ref().and_then(|hooks| hooks.secret_in_path());
+        let with_secret = secret.map(|secret| ending_in(base, secret)).transpose()?.map(|it| subscription::plain(&it));
+        let base = subscription::plain(base);
         let mut own = Vec::new();
         for listed in self.connector.subscriptions(&self.cx(lane)).await? {
             let address = subscription::plain(&listed.address);
             if !address.strip_prefix(&base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
                 continue;
             }
-            let verifiable = self.hooks.as_ref().is_some_and(|hooks| hooks.verifies(&listed));
-            let at_address = address == current;
+            // A right secret at the end is enough, also where deliveries are signed.
+            let by_path = with_secret.as_ref() == Some(&address);
+            let verifiable = by_path || self.hooks.as_ref().is_some_and(|hooks| hooks.verifies(&listed));
+            let at_address = by_path || address == current;
             let subscription::Listed { id, topics, state, active, .. } = listed;
             own.push(Subscription { id, topics, state, active, at_address, verifiable });
         }
@@ -319,7 +324,7 @@ impl Connection {
     /// `base`, with the secret at its end where deliveries are verified by that.
     fn hook_address(&self, base: &str) -> Result<String, ConnectorError> {
         match self.hooks.as_ref().and_then(|hooks| hooks.path_secret()) {
-            Some(secret) => Ok(format!("{base}/{}", rest::segment(secret.expose_secret())?)),
+            Some(secret) => ending_in(base, secret),
             None => Ok(base.to_owned()),
         }
     }
@@ -327,6 +332,10 @@ impl Connection {
     fn cx(&self, lane: Lane) -> Cx {
         Cx { http: self.http.clone(), settings: self.settings.clone(), lane, clock: self.clock.clone() }
     }
+}
+
+fn ending_in(base: &str, secret: &SecretString) -> Result<String, ConnectorError> {
+    Ok(format!("{base}/{}", rest::segment(secret.expose_secret())?))
 }
 
 /// The manifest of the spec's connector: the operator's own before the shipped one.

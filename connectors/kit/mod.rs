@@ -26,7 +26,7 @@ pub mod redact;
 pub mod rest;
 pub mod script;
 pub mod settings;
-mod ticket;
+pub(crate) mod ticket;
 pub mod time;
 pub mod transport;
 mod validate;

@@ -195,10 +195,15 @@ impl Connector for Rest {
             found.extend(page.records.into_iter().filter(|record| matching::holds(record, &pointer, key)));
             walk = Walk::resume(page.next.as_deref())?;
             if walk.is_none() || !found.is_empty() {
-                break;
+                return Ok(found);
             }
         }
-        Ok(found)
+        let told = format!("{} lists too many of stream {stream}", self.manifest.name);
+        // Whoever takes what was not found for what is not there makes it twice.
+        Err(ConnectorError::unsupported(format!(
+            "{told} when asked for one {}: {FIND_PAGES} pages hold no match, and there are more, so that it may be there",
+            key.kind()
+        )))
     }
 
     async fn push(

@@ -55,7 +55,7 @@ fn merge(base: &mut Value, more: Value) {
 
 /// Sets fields of a ticket (in the vendor's words) where they say something else. Where the vendor refuses a stale write, the
 /// ticket is read once more; after that the refusal stands.
-pub(super) async fn set<C: Connector + ?Sized>(
+pub(crate) async fn set<C: Connector + ?Sized>(
     connector: &C,
     cx: &Cx,
     id: &str,

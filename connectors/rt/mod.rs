@@ -1,5 +1,6 @@
 //! Request Tracker: times with whole seconds, and one shape of a ticket wherever it comes from (see BEHAVIOR.md).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,7 +17,13 @@ use crate::kit::http::Ask;
 use crate::kit::manifest::{Manifest, StreamFacts};
 use crate::kit::paging::{self, Walk};
 use crate::kit::rest::{self, Rest};
+use crate::kit::ticket;
 use crate::kit::time;
+
+/// Characters of a subject beside our mark: longer ones are cut, and the mark with them.
+const SUBJECT: usize = 150;
+/// Length of our mark, in hexadecimal digits.
+const MARK: usize = 24;
 
 /// The Request Tracker connector.
 pub(crate) struct Rt {
@@ -80,7 +87,13 @@ impl Connector for Rt {
         let is_marked = |record: &RemoteRecord| {
             record.body.pointer(&find.pointer).and_then(Value::as_str).is_some_and(|subject| subject.ends_with(&mark))
         };
-        Ok(page.records.into_iter().filter(is_marked).collect())
+        let found: Vec<RemoteRecord> = page.records.into_iter().filter(is_marked).collect();
+        if found.is_empty() && page.next.is_some() {
+            let message =
+                format!("rt: more tickets than a page holds speak of {mark}: whether one ends in it is not sure");
+            return Err(ConnectorError::unsupported(message));
+        }
+        Ok(found)
     }
 
     async fn push(
@@ -96,6 +109,26 @@ impl Connector for Rt {
     async fn act(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError> {
         self.rest.act(cx, act).await
     }
+
+    async fn set_ticket(&self, cx: &Cx, id: &str, fields: &BTreeMap<String, String>) -> Result<Acted, ConnectorError> {
+        let mut fields = fields.clone();
+        if let Some(subject) = fields.get_mut("subject") {
+            let before = self.fetch(cx, "ticket", id).await?;
+            // Without it a ticket whose making was not answered would not be found, and made once more.
+            if let Some(mark) = before.body["Subject"].as_str().and_then(mark_of) {
+                *subject = format!("{} {mark}", subject.chars().take(SUBJECT).collect::<String>().trim_end());
+            }
+        }
+        ticket::set(self, cx, id, &fields).await
+    }
+}
+
+/// Our mark at the end of a subject, with its brackets.
+fn mark_of(subject: &str) -> Option<&str> {
+    let mark = &subject[subject.rfind('[')?..];
+    let inner = mark.strip_prefix('[')?.strip_suffix(']')?;
+    let ours = inner.len() == MARK && inner.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    ours.then_some(mark)
 }
 
 /// Keeps the fields that a list shows, so that a ticket reads the same wherever it comes from.

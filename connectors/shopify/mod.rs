@@ -432,7 +432,13 @@ impl Connector for Shopify {
             cost: MUTATION_COST,
             idempotency_key: "",
         };
-        self.mutate(cx, "webhookSubscriptionCreate", operation).await.map(drop)
+        self.mutate(cx, "webhookSubscriptionCreate", operation).await.map(drop).map_err(|mut error| {
+            // Shopify does not say which scope a refused topic lacks.
+            if topic.starts_with("FULFILLMENT") && matches!(error.kind, ErrorKind::Invalid { .. }) {
+                error.message.push_str("; topics of parcels need the scope read_fulfillments");
+            }
+            error
+        })
     }
 
     async fn unsubscribe(&self, cx: &Cx, id: &str) -> Result<(), ConnectorError> {
@@ -503,8 +509,8 @@ fn failure(cx: &Cx, ask: &Ask<'_>, purpose: Purpose, reply: &Value) -> Option<Co
         Some("MAX_COST_EXCEEDED") => (ErrorKind::Unsupported, "Lower page_size or orders_per_page"),
         Some("ACCESS_DENIED") => (
             ErrorKind::Forbidden,
-            "Give the app the scopes read_orders, read_customers and write_customers, and access to protected \
-             customer data",
+            "Give the app the scopes read_orders, read_customers and write_customers (for webhooks about parcels \
+             read_fulfillments too), and access to protected customer data",
         ),
         Some("SHOP_INACTIVE") => (ErrorKind::Forbidden, "The shop is not active"),
         Some("INTERNAL_SERVER_ERROR" | "TIMEOUT") => (unsure, ""),

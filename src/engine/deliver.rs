@@ -167,7 +167,11 @@ impl Worker<'_> {
                 Ok(true)
             }
             Err(error) if error.kind == ErrorKind::NotFound && self.may_go_elsewhere(row, &todo).await? => {
-                self.forget(wired, conversation.unwrap_or_default()).await?;
+                let conversation = conversation.unwrap_or_default();
+                if let Err(doubt) = confirm_gone(wired, conversation, &error).await {
+                    return self.failed(wired, row, doubt, pass).await;
+                }
+                self.forget(wired, conversation).await?;
                 self.engine.store.message_rerouted(row.id, GONE, self.engine.clock.now()).await?;
                 Ok(true)
             }
@@ -238,11 +242,11 @@ impl Worker<'_> {
                 (MessageState::Unknown, now + wired.config.settle_ms, true)
             }
             ErrorKind::RateLimited { until } => (MessageState::Held, until.unwrap_or(now + pause), false),
-            ErrorKind::Unavailable | ErrorKind::Unauthorized | ErrorKind::Forbidden => {
-                (MessageState::Held, now + pause, false)
-            }
+            ErrorKind::Unavailable | ErrorKind::Unauthorized => (MessageState::Held, now + pause, false),
             ErrorKind::Stopped => (MessageState::Pending, 0, false),
-            ErrorKind::NotFound
+            // A right that is missing is missing until a person gives it, and tries again then.
+            ErrorKind::Forbidden
+            | ErrorKind::NotFound
             | ErrorKind::Invalid { .. }
             | ErrorKind::Conflict { .. }
             | ErrorKind::Unsupported
@@ -647,6 +651,23 @@ impl Worker<'_> {
             }
         }
         Err(ConnectorError::contract(format!("{}: the conversation has no end", wired.name)))
+    }
+}
+
+/// That the vendor does not show the conversation either, where it shows a single one: a 404 to a message may mean
+/// something else, such as a proxy or an inbox.
+async fn confirm_gone(wired: &Wired, conversation: &str, error: &ConnectorError) -> Result<(), ConnectorError> {
+    let can = wired.connection.capabilities_of("conversation").is_some_and(|can| can.fetch);
+    if !can {
+        return Ok(());
+    }
+    let doubt = |why: &str| ConnectorError::new(ErrorKind::Unavailable, format!("{}; {why}", error.message));
+    match wired.connection.fetch(Lane::Customer, "conversation", conversation).await {
+        Ok(record) if record.deleted => Ok(()),
+        Ok(_) => Err(doubt("and yet the conversation is there")),
+        Err(gone) if gone.kind == ErrorKind::NotFound => Ok(()),
+        Err(stopped) if stopped.kind == ErrorKind::Stopped => Err(stopped),
+        Err(other) => Err(doubt(&format!("whether the conversation is there is not known: {}", other.message))),
     }
 }
 

@@ -8,17 +8,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use counterpart_connectors::{Connection, ConnectorError, ErrorKind, Lane, Per, Subscription};
+use counterpart_connectors::{Connection, ConnectorError, ErrorKind, Lane, Millis, Per, Subscription};
 use serde::Serialize;
 use serde_json::json;
 
-use super::session::{Wired, holder};
+use super::session::{LEASE_MS, Wired, holder};
 use super::worker::Worker;
 use super::{Engine, EngineError, Verdict, used_streams};
 use crate::budget::Ledger;
 
 /// Rounds of changes at one connection; more are of no use when the vendor does not answer.
 const ROUNDS: usize = 4;
+/// A list shows what was made at the latest after this time, whatever else settles later.
+const SETTLE_MS: Millis = 30_000;
 
 /// What to do about webhook subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,7 +248,8 @@ impl Engine {
         let outcome: Result<Vec<HookReport>, EngineError> = async {
             let mut reports = Vec::new();
             for name in active {
-                match self.tend(&self.wire(name, gate.clone())?, wish).await {
+                let held = (wish != HookWish::Look).then_some(holder);
+                match self.tend(&self.wire(name, gate.clone())?, wish, held).await {
                     Ok(report) => reports.push(report),
                     Err(error @ EngineError::Vendor { .. }) if active.len() > 1 && !self.is_stopped() => {
                         reports.push(self.left_alone(name, error));
@@ -312,8 +315,8 @@ impl Engine {
         Ok(format!("{url}/hooks/{name}"))
     }
 
-    /// Looks, changes what the wish asks for, and looks again until nothing is left to do.
-    async fn tend(&self, wired: &Wired, wish: HookWish) -> Result<HookReport, EngineError> {
+    /// Looks, changes what the wish asks for, and looks again until nothing is left to do. `held` is who holds the lease.
+    async fn tend(&self, wired: &Wired, wish: HookWish, held: Option<&str>) -> Result<HookReport, EngineError> {
         let (name, connection) = (&wired.name, &wired.connection);
         let base = self.hook_base(name)?;
         let vendor = |error| self.vendor(wired, error);
@@ -328,8 +331,16 @@ impl Engine {
             match changes.trouble.take() {
                 Some(error) if round == ROUNDS && !open.is_empty() => return Err(vendor(error)),
                 _ if round == ROUNDS || open.is_empty() => break,
-                _ => changes.make(connection, &base, open, facts.update.is_some()).await.map_err(vendor)?,
+                _ => {}
             }
+            for step in open {
+                self.still_held(name, held).await?;
+                changes.make(connection, &base, step, facts.update.is_some()).await.map_err(vendor)?;
+            }
+            if changes.may_have_made() {
+                self.let_settle(wired.config.settle_ms.min(SETTLE_MS)).await;
+            }
+            self.still_held(name, held).await?;
         }
         report.notes = changes.refused.iter().map(|(_, why)| format!("`{name}`: {why}")).collect();
         let late = steps(wish, &report.subscriptions).into_iter().filter(|step| changes.done.contains(step));
@@ -337,11 +348,35 @@ impl Engine {
             late.map(|step| format!("`{name}`: the vendor said yes and does not show it yet: {}", step.in_words()));
         report.notes.extend(late);
         report.notes.extend(notes(connection, &wanted, &report.subscriptions));
+        if wish == HookWish::Remove && wired.config.keep_hooks {
+            let undone =
+                "a running `serve` makes them again, as the connection says hooks = \"keep\": take that out first";
+            report.notes.push(format!("`{name}`: {undone}"));
+        }
         if wish == HookWish::Remove {
             report.subscriptions.retain(|entry| entry.id.is_some());
         }
         report.done = changes.done;
         Ok(report)
+    }
+
+    /// Keeps the lease: whoever waits long for a vendor may not lose it to another one who then makes everything twice.
+    async fn still_held(&self, name: &str, held: Option<&str>) -> Result<(), EngineError> {
+        let (Some(holder), lease) = (held, hooks_lease(name)) else { return Ok(()) };
+        if self.store.renew_lease(&lease, holder, self.clock.now(), LEASE_MS).await? {
+            return Ok(());
+        }
+        let (holder, until) = self.store.lease_holder(&lease).await?.unwrap_or_default();
+        Err(EngineError::Busy { connection: name.to_owned(), holder, until })
+    }
+
+    /// A list that lags does not show yet what was made without an answer.
+    async fn let_settle(&self, pause: Millis) {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {}
+            () = self.clock.sleep_until(self.clock.now() + pause) => {}
+        }
     }
 }
 
@@ -360,38 +395,48 @@ impl Changes {
     /// What is left to do of what a look shows to be needed. What the vendor said yes or no to is never repeated; what it
     /// did without saying so shows by now.
     fn open(&mut self, needed: Vec<HookStep>) -> Vec<HookStep> {
-        self.done.extend(self.unsure.drain(..).filter(|step| !needed.contains(step)));
+        self.done.extend(self.unsure.drain(..).filter(|step| !needed.contains(step) && !is_lost(step, &needed)));
         let told = |step: &HookStep| self.done.contains(step) || self.refused.iter().any(|(other, _)| other == step);
         needed.into_iter().filter(|step| !told(step)).collect()
+    }
+
+    /// Whether something may have been made whose answer was lost.
+    fn may_have_made(&self) -> bool {
+        self.unsure.iter().any(|step| !matches!(step, HookStep::Deleted { .. }))
     }
 
     async fn make(
         &mut self,
         connection: &Connection,
         base: &str,
-        steps: Vec<HookStep>,
+        step: HookStep,
         can_change: bool,
     ) -> Result<(), ConnectorError> {
-        for step in steps {
-            match carry_out(connection, base, &step, can_change).await {
-                Ok(()) => {
-                    tracing::info!(connection = connection.name(), "{}", step.in_words());
-                    self.done.push(step);
-                }
-                Err(error) if may_be_done(&step, &error) => {
-                    tracing::warn!(connection = connection.name(), %error, "whether that happened is looked up");
-                    self.unsure.push(step);
-                    self.trouble = Some(error);
-                }
-                Err(error) if is_refusal(&error) => {
-                    let why = format!("{}: {error}", step.topics().join(", "));
-                    self.refused.push((step, why));
-                }
-                Err(error) => return Err(error),
+        match carry_out(connection, base, &step, can_change).await {
+            Ok(()) => {
+                tracing::info!(connection = connection.name(), "{}", step.in_words());
+                self.done.push(step);
             }
+            Err(error) if may_be_done(&step, &error) => {
+                tracing::warn!(connection = connection.name(), %error, "whether that happened is looked up");
+                self.unsure.push(step);
+                self.trouble = Some(error);
+            }
+            Err(error) if is_refusal(&error) => {
+                let why = format!("{}: {error}", step.topics().join(", "));
+                self.refused.push((step, why));
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
+}
+
+/// Whether what was to be restored is gone instead, so that it has to be made.
+fn is_lost(step: &HookStep, needed: &[HookStep]) -> bool {
+    let HookStep::Restored { topics: meant, .. } = step else { return false };
+    let anew = |other: &HookStep| matches!(other, HookStep::Subscribed { topics } if topics.iter().all(|topic| meant.contains(topic)));
+    needed.iter().any(anew)
 }
 
 impl Worker<'_> {
@@ -407,7 +452,7 @@ impl Worker<'_> {
             }
             let outcome = match self.engine.obstacle(name, &wired.connection, HookWish::Keep) {
                 Some(error) => Err(error),
-                None => self.engine.tend(wired, HookWish::Keep).await,
+                None => self.engine.tend(wired, HookWish::Keep, Some(&holder)).await,
             };
             self.engine.store.release_lease(&lease, &holder).await?;
             kept.push((name.clone(), outcome));
@@ -433,10 +478,10 @@ fn judge(per: Per, wanted: &BTreeSet<String>, found: &[Subscription]) -> Vec<Hoo
     for group in groups {
         let lacks = |one: &Subscription| group.iter().filter(|topic| !one.topics.contains(topic)).cloned().collect();
         let meant = |one: &&Subscription| one.at_address && (per == Per::All || one.topics.contains(&group[0]));
-        // Of several, one that delivers stays; of equals, the first in the list.
+        // Of several, one that delivers what is taken stays; of equals, the first in the list.
         let best = found.iter().filter(meant).min_by_key(|one| {
             let lacks: Vec<String> = lacks(one);
-            (!one.active, lacks.len())
+            (!one.active, !one.verifiable, lacks.len())
         });
         let Some(best) = best else {
             let (lacks, topics) = (group, Vec::new());
@@ -479,7 +524,15 @@ fn steps(wish: HookWish, entries: &[HookEntry]) -> Vec<HookStep> {
             _ => None,
         }
     };
-    let surplus = |entry: &&HookEntry| entry.state == Standing::Surplus;
+    // What delivers in the place of another stays until that one does.
+    let replaced = |entry: &HookEntry| {
+        let shares = |other: &&HookEntry| {
+            entry.topics.iter().any(|topic| other.topics.contains(topic) || other.lacks.contains(topic))
+        };
+        let kept = entries.iter().filter(|other| !matches!(other.state, Standing::Surplus | Standing::Unused));
+        kept.filter(shares).all(|other| other.state == Standing::Active)
+    };
+    let surplus = |entry: &&HookEntry| entry.state == Standing::Surplus && replaced(entry);
     match wish {
         HookWish::Look => Vec::new(),
         HookWish::Remove => entries.iter().filter_map(delete).collect(),

@@ -1,14 +1,20 @@
 //! Business events that reach the customer: once, in the right chat, or with a reason why not.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
 use counterpart::config::{Config, FlowConfig, Link};
 use counterpart::engine::{Pass, silent_streams};
 use counterpart::store::{Message, MessageState};
-use counterpart_connectors::{ActKind, Clock};
+use counterpart_connectors::{ActKind, Clock, Transport, TransportError};
 use counterpart_core::business::EventKind;
 use counterpart_core::gate::Policy;
 use counterpart_sandbox::{Author, NewOrder, NewShipment, Vendor};
 
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
+use crate::sim::InProcess;
 
 /// A shop whose orders are told of in a chat.
 pub async fn shop_and_chat(chat: Vendor) -> Lab {
@@ -223,6 +229,70 @@ async fn r56_r58_a_send_without_an_answer_is_looked_for_first() {
             assert_eq!((posts(&lab), lab.told("chat").len()), (2 - arrived, 1), "{vendor:?} {faults}");
             assert_eq!(lab.intents().await[0].state, MessageState::Sent);
         }
+    }
+}
+
+/// Messages in a chat are answered with a status although the chat is there.
+struct Denying {
+    network: Arc<InProcess>,
+    status: u16,
+    denied: AtomicU64,
+}
+
+#[async_trait]
+impl Transport for Denying {
+    async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, TransportError> {
+        if request.method() != http::Method::POST || !request.uri().path().ends_with("/messages") {
+            return self.network.send(request).await;
+        }
+        self.denied.fetch_add(1, Ordering::SeqCst);
+        let answer = http::Response::builder().status(self.status).header("content-type", "application/json");
+        Ok(answer.body(Bytes::from_static(b"{\"error\":\"no\"}")).expect("an answer"))
+    }
+}
+
+impl Lab {
+    /// A pass in which messages are answered with this status; how many were.
+    async fn denied(&self, status: u16) -> (Pass, u64) {
+        let network = Arc::new(Denying { network: self.network(), status, denied: AtomicU64::new(0) });
+        let engine = self.engine(network.clone());
+        let worker = engine.worker().await.expect("nobody else works");
+        worker.read().await.expect("it reads");
+        let pass = worker.pass().await.expect("it works");
+        worker.close().await.expect("it ends");
+        (pass, network.denied.load(Ordering::SeqCst))
+    }
+}
+
+/// Given a message that is answered 404 although its chat is there, then the chat is not forgotten, and the message goes there
+/// later.
+#[tokio::test]
+async fn a_chat_that_is_there_is_not_forgotten() {
+    let lab = shop_and_chat(Vendor::Chatwoot).await;
+    lab.ana().await;
+    lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "pending"));
+    assert_eq!(lab.denied(404).await.1, 1);
+    let held = lab.intents().await.remove(0);
+    assert_eq!(held.state, MessageState::Held, "{held:?}");
+    assert!(held.reason.as_deref().is_some_and(|reason| reason.contains("the conversation is there")), "{held:?}");
+    lab.clock.advance(HOUR);
+    assert_eq!((lab.work().await.sent, lab.told("chat").len()), (1, 1), "{:?}", lab.intents().await);
+}
+
+/// Given a right that is missing, then the message is refused with the reason, for a person to see, and tried no more.
+#[tokio::test]
+async fn a_missing_right_is_told_of() {
+    for vendor in [Vendor::Chatway, Vendor::Chatwoot] {
+        let lab = shop_and_chat(vendor).await;
+        lab.ana().await;
+        lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "pending"));
+        let (pass, denied) = lab.denied(403).await;
+        assert_eq!((pass.refused, denied), (1, 1), "{vendor:?} {pass:?}");
+        let refused = lab.intents().await.remove(0);
+        assert_eq!(refused.state, MessageState::Refused);
+        assert!(refused.reason.as_deref().is_some_and(|reason| reason.contains("403")), "{refused:?}");
+        lab.clock.advance(HOUR);
+        assert_eq!(lab.denied(403).await.1, 0, "{vendor:?}");
     }
 }
 

@@ -1,18 +1,19 @@
 //! Webhooks at the vendors: what is needed is there once and delivers, whatever the vendor or the network does to it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use counterpart::engine::{EngineError, HookReport, HookStep, HookWish, Standing};
+use counterpart::store::Store;
 use counterpart_connectors::{ActKind, Clock, Transport, TransportError};
 use counterpart_core::business::EventKind;
 use counterpart_sandbox::{NewOrder, Vendor, Webhook};
 
 use crate::flows::{flow, order};
-use crate::requirements::lab::{HOUR, Lab};
+use crate::requirements::lab::{HOUR, Lab, MINUTE};
 use crate::sim::InProcess;
 
 const URL: &str = "https://hooks.example.test";
@@ -433,4 +434,129 @@ async fn one_registers_at_a_time() {
     // A sync that holds the connection is not in the way.
     lab.store.lease("connection:shop", "elsewhere:1:0", now, HOUR).await.expect("the store answers").expect("free");
     assert!(lab.register("shop").await.is_well());
+}
+
+/// A webhook whose address ends in the right secret is taken, also where a signing secret is set.
+#[tokio::test]
+async fn a_right_secret_in_the_address_is_enough() {
+    let mut lab = site(Vendor::Woocommerce).await;
+    lab.secret("chat", "webhook_secret", "the-secret-of-another-webhook");
+    lab.secret("chat", "webhook_path_secret", PATH_SECRET);
+    let now = lab.clock.now();
+    lab.sandbox.add_webhook(now, "chat", &format!("{URL}/hooks/chat/{PATH_SECRET}"), &CHAT);
+    let before = lab.ours("chat");
+    let report = lab.register("chat").await;
+    assert!(report.done.is_empty() && report.is_well(), "{report:?}");
+    assert_eq!(lab.ours("chat"), before);
+}
+
+/// What delivers at an old address stays as long as its replacement is refused.
+#[tokio::test]
+async fn nothing_is_deleted_before_its_replacement_delivers() {
+    let denied = ("shop", "denied_topics", "customers/create,fulfillments/create");
+    let lab = site_with(Vendor::Shopify, &[("shop", "webhook_topics", "app/uninstalled"), denied]).await;
+    let now = lab.clock.now();
+    let old = format!("{URL}/hooks/shop/an-older-text");
+    lab.sandbox.add_webhook(now, "shop", &old, &["customers/create"]);
+    lab.sandbox.add_webhook(now, "shop", &old, &["orders/create"]);
+    let report = lab.register("shop").await;
+    let left: Vec<_> = lab.ours("shop").into_iter().filter(|hook| hook.url == old).collect();
+    assert!(left.len() == 1 && left[0].topics == ["customers/create"], "{left:?}");
+    assert!(!report.is_well() && lab.topics("shop")["orders/create"] == 1, "{report:?}");
+    let fulfilled = report.notes.iter().find(|note| note.contains("fulfillments/create")).expect("it is told of");
+    assert!(fulfilled.contains("read_fulfillments"), "{fulfilled}");
+    let people = report.notes.iter().find(|note| note.contains("customers/create")).expect("it is told of");
+    assert!(!people.contains("read_fulfillments"), "{people}");
+}
+
+/// The answer to the first webhook that is made is lost, and the list shows what was made only some seconds later.
+struct Lagging {
+    network: Arc<InProcess>,
+    seen: Mutex<BTreeMap<String, http::Response<Bytes>>>,
+    until: AtomicI64,
+}
+
+#[async_trait]
+impl Transport for Lagging {
+    async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, TransportError> {
+        let (method, address) = (request.method().clone(), request.uri().to_string());
+        let now = self.network.clock.now();
+        if method == http::Method::GET && now < self.until.load(Ordering::SeqCst) {
+            let old = self.seen.lock().expect("no panic").get(&address).cloned();
+            return Ok(old.expect("the list was read before"));
+        }
+        let answer = self.network.send(request).await?;
+        if method == http::Method::GET {
+            self.seen.lock().expect("no panic").insert(address, answer.clone());
+        } else if self.until.load(Ordering::SeqCst) == 0 {
+            self.until.store(now + 20_000, Ordering::SeqCst);
+            return Err(TransportError::NoAnswer { reason: "the connection was cut".to_owned() });
+        }
+        Ok(answer)
+    }
+}
+
+/// Given a list that lags, then a webhook whose making was not answered is waited for before it is made again.
+#[tokio::test]
+async fn a_webhook_that_shows_late_is_not_made_twice() {
+    let lab = site(Vendor::Woocommerce).await;
+    let (seen, until) = (Mutex::default(), AtomicI64::new(0));
+    let network = Arc::new(Lagging { network: lab.network(), seen, until });
+    let reports = lab.engine(network).hooks(&["shop".to_owned()], HookWish::Keep).await.expect("it registers");
+    assert_eq!(lab.topics("shop"), once(&WOO));
+    assert!(reports[0].is_well() && reports[0].done.len() == WOO.len(), "{reports:?}");
+}
+
+/// Somebody deletes a webhook just before it is to be switched on; every change takes ten minutes, and another process
+/// tries to get at it meanwhile.
+struct Slow {
+    network: Arc<InProcess>,
+    store: Store,
+    lost: AtomicU64,
+}
+
+#[async_trait]
+impl Transport for Slow {
+    async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, TransportError> {
+        if request.method() == http::Method::GET {
+            return self.network.send(request).await;
+        }
+        if request.method() == http::Method::PUT {
+            let (parts, _) = request.clone().into_parts();
+            let mut gone = http::Request::from_parts(parts, Bytes::new());
+            *gone.method_mut() = http::Method::DELETE;
+            *gone.uri_mut() = format!("{}?force=true", request.uri()).parse().expect("an address");
+            self.network.send(gone).await?;
+        }
+        self.network.clock.advance(10 * MINUTE);
+        let now = self.network.clock.now();
+        let taken = self.store.lease("hooks:shop", "elsewhere:1:0", now, HOUR).await.expect("the store answers");
+        self.lost.fetch_add(u64::from(taken.is_some()), Ordering::SeqCst);
+        self.network.send(request).await
+    }
+}
+
+/// Given a vendor that takes long, then nobody else comes in between; what is gone instead of off is reported once, as made.
+#[tokio::test]
+async fn whoever_keeps_webhooks_keeps_the_lease() {
+    let mut lab = site(Vendor::Woocommerce).await;
+    lab.config.connections.get_mut("shop").expect("the shop").keep_hooks = true;
+    let keep = async |lab: &Lab| {
+        let network = Arc::new(Slow { network: lab.network(), store: lab.store.clone(), lost: AtomicU64::new(0) });
+        let engine = lab.engine(network.clone());
+        let worker = engine.worker().await.expect("nobody else works");
+        let kept = worker.keep_hooks().await.expect("it looks").remove(0).1.expect("the vendor answers");
+        worker.close().await.expect("it ends");
+        assert_eq!(network.lost.load(Ordering::SeqCst), 0);
+        kept
+    };
+    assert_eq!(keep(&lab).await.done.len(), WOO.len());
+    lab.fail_deliveries(9);
+    let again = keep(&lab).await;
+    let made = again.done.iter().filter(|step| matches!(step, HookStep::Subscribed { .. })).count();
+    assert_eq!((again.done.len(), made, again.is_well()), (2, 2, true), "{again:?}");
+    assert_eq!(lab.topics("shop"), once(&WOO));
+    // What is removed by hand comes back, which is said.
+    let removed = lab.hooks("shop", HookWish::Remove).await.expect("it removes");
+    assert!(removed.notes.iter().any(|note| note.contains("hooks = \"keep\"")), "{removed:?}");
 }

@@ -177,6 +177,11 @@ impl Hooks {
         if otherwise { None } else { self.proofs.first().map(Proof::first_secret) }
     }
 
+    /// The secret that an address may end in, whatever else verifies deliveries.
+    pub(crate) fn secret_in_path(&self) -> Option<&SecretString> {
+        self.proofs.iter().find(|proof| proof.in_path()).map(Proof::first_secret)
+    }
+
     /// The secret that a vendor is to sign with.
     pub(crate) fn signing_secret(&self) -> Option<&SecretString> {
         self.proofs.iter().find(|proof| proof.signs()).map(Proof::first_secret)

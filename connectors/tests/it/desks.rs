@@ -1,8 +1,8 @@
 //! What is done at desks: stale writes, refusals inside a success, and facts that do not fit.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use counterpart_connectors::kit::script::Script;
@@ -95,4 +95,55 @@ fn facts_of_a_desk_must_fit_together() {
     assert!(place.contains("`a` is no pointer") && place.contains("the whole ticket is no field"), "{place}");
     let misplaced = "[actions.send]\ncall = \"POST /m/{conversation}\"\nbody = { t = \"{text}\", s = \"{subject}\" }\n";
     assert!(wrong(misplaced).contains("`{subject}` is not known here"));
+}
+
+/// Request Tracker with one ticket of this subject, which can be changed.
+fn named(subject: &str) -> (Connection, Arc<Mutex<String>>) {
+    let kept = Arc::new(Mutex::new(subject.to_owned()));
+    let shown = kept.clone();
+    let script = Script::new(move |request: &http::Request<Bytes>| {
+        let mut subject = shown.lock().unwrap();
+        let body = match request.method() == http::Method::GET {
+            true => json!({ "id": 3, "Subject": *subject, "Status": "new" }),
+            false => {
+                let sent: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
+                *subject = sent["Subject"].as_str().unwrap().to_owned();
+                json!(["Ticket 3: Subject changed"])
+            }
+        };
+        Ok(http::Response::new(Bytes::from(body.to_string())))
+    });
+    (open(spec("rt"), Arc::new(script)), kept)
+}
+
+#[tokio::test]
+async fn a_new_subject_keeps_our_mark() {
+    const MARK: &str = "[0123456789abcdef01234567]";
+    let long = "x".repeat(300);
+    for (before, new, after) in [
+        (format!("Broken {MARK}"), "Done", format!("Done {MARK}")),
+        (format!("Broken {MARK}"), long.as_str(), format!("{} {MARK}", &long[..150])),
+        ("Broken [urgent]".to_owned(), "Done", "Done".to_owned()),
+        (format!("{MARK} is what they see"), "Done", "Done".to_owned()),
+    ] {
+        let (desk, subject) = named(&before);
+        desk.set_ticket(Lane::Resolve, "3", &fields("subject", new)).await.unwrap();
+        assert_eq!(*subject.lock().unwrap(), after, "{before}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_act_says_which_right_it_takes() {
+    for (desk, right) in [("zendesk", "scope write"), ("rt", "ModifyTicket")] {
+        let script = Script::new(|request: &http::Request<Bytes>| {
+            let get = request.method() == http::Method::GET;
+            let ticket = json!({ "ticket": { "id": 3, "status": "new" }, "id": 3, "Status": "new" });
+            let body = if get { ticket } else { json!({ "message": "Forbidden" }) };
+            let answer = http::Response::builder().status(if get { 200 } else { 403 });
+            Ok(answer.body(Bytes::from(body.to_string())).unwrap())
+        });
+        let desk = open(spec(desk), Arc::new(script));
+        let error = desk.set_ticket(Lane::Resolve, "3", &fields("status", "open")).await.unwrap_err();
+        assert!(error.kind == ErrorKind::Forbidden && error.message.contains(right), "{error}");
+    }
 }

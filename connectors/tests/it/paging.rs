@@ -202,3 +202,17 @@ async fn a_look_up_reads_on_when_the_first_page_holds_only_similar_ones() {
     let found = crm.find(Lane::Audit, "contact", &key).await.unwrap();
     assert_eq!(found.iter().map(|record| record.id.as_str()).collect::<Vec<_>>(), ["2"]);
 }
+
+#[tokio::test]
+async fn a_look_up_that_is_cut_does_not_say_that_nobody_is_there() {
+    let script = Arc::new(Script::new(|request| {
+        let next = param(request, "cursor").map_or(2, |at| at + 1);
+        let people = json!([{ "id": next, "email": "joann@shop.example" }]);
+        Ok(answer(json!({ "people": people, "next": next.to_string() }), &[]))
+    }));
+    let crm = crate::open(spec("crm"), script);
+    let key = counterpart_connectors::MatchKey::Email("ann@shop.example".into());
+    let error = crm.find(Lane::Audit, "contact", &key).await.unwrap_err();
+    assert_eq!(error.kind, counterpart_connectors::ErrorKind::Unsupported);
+    assert!(error.message.contains("may be there"), "{error}");
+}
