@@ -69,7 +69,7 @@ async fn a_refusal_inside_a_success_is_told_in_the_vendors_words() {
     let (desk, _) = tracker(0, "refuses");
     let error = desk.set_ticket(Lane::Resolve, "3", &fields("priority", HIGH)).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid { fields: vec!["priority".to_owned()] });
-    assert!(error.message.ends_with("priority did not change: Ticket 3: Permission Denied"), "{error}");
+    assert!(error.message.ends_with("priority did not change: “Ticket 3: Permission Denied”"), "{error}");
     let error = desk.set_ticket(Lane::Resolve, "3", &fields("status", "gone")).await.unwrap_err();
     assert!(error.kind == ErrorKind::Unsupported && error.message.contains("`status`"), "{error}");
 }
