@@ -5,9 +5,10 @@
 use std::collections::BTreeSet;
 
 use counterpart::store::{
-    ConflictFilter, ConflictState, Entity, Incoming, NewConflict, OpResult, OpState, PlannedOp, Reconciled, Record,
-    RecordCounts, RecordState, RecordUpdate, Scan, Store, StreamState,
+    ConflictFilter, ConflictState, Entity, Incoming, NewConflict, NewEvent, OpResult, OpState, PlannedOp, Reconciled,
+    Record, RecordCounts, RecordState, RecordUpdate, Scan, Store, StreamState,
 };
+use counterpart_core::business::EventKind;
 use counterpart_core::identity::Evidence;
 use counterpart_core::merge::{Agreed, AgreedSlot, Clock, Golden, GoldenSlot};
 use counterpart_core::plan::{Action, Lane, Operation};
@@ -38,11 +39,33 @@ async fn tell(kind: Kind) {
     conflicts(&store).await;
     identity_keys(&store).await;
     facts(&store).await;
+    busy_hours(&store).await;
     if kind != Kind::Memory {
         let other = home.open_as("another customer").await;
         tenants_do_not_meet(&store, &other).await;
     }
     store.close().await.expect("it closes");
+}
+
+/// In which hours anything happened in a stream, and when last.
+async fn busy_hours(store: &Store) {
+    const HOUR: i64 = 3_600_000;
+    let event = |number: i64, happened_at: i64| NewEvent {
+        external_id: number.to_string(),
+        kind: EventKind::OrderCreated,
+        nth: String::new(),
+        happened_at,
+        live: false,
+        subject: json!({ "order": { "id": number.to_string() } }),
+        messages: Vec::new(),
+    };
+    let times = [NOON - 50 * HOUR, NOON - 2 * HOUR, NOON - 2 * HOUR + 1, NOON];
+    let events: Vec<NewEvent> = (0..).zip(times).map(|(number, at)| event(number, at)).collect();
+    assert_eq!(store.save_events("quiet shop", &events, &[], 0, NOON).await.unwrap(), 4);
+    let hours = store.busy_hours("quiet shop", "order", NOON - 10 * HOUR).await.unwrap();
+    assert_eq!(hours, [NOON / HOUR - 2, NOON / HOUR]);
+    assert_eq!(store.last_event_at("quiet shop", "order").await.unwrap(), Some(NOON));
+    assert_eq!(store.last_event_at("quiet shop", "ticket").await.unwrap(), None);
 }
 
 #[tokio::test]
