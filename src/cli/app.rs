@@ -17,22 +17,22 @@ use crate::store::Store;
 
 /// Loads the configuration and opens its store with the schema up to date.
 pub(super) async fn open(config: &Path) -> Result<(Arc<Config>, Store), Failure> {
-    let config = Arc::new(Config::load(config)?);
+    let config = Config::load(config)?;
     // Where messages go out, a power cut must not make the store forget that one was being sent.
-    let store = match config.flows.is_empty() {
-        true => Store::open(&config.store_options()).await?,
-        false => Store::open_durable(&config.store_options()).await?,
-    };
-    store.migrate().await?;
-    Ok((config, store))
+    let durable = !config.flows.is_empty();
+    ready(config, durable).await
 }
 
 /// The same for a process that answers for what it has stored.
 pub(super) async fn open_durable(config: &Path) -> Result<(Arc<Config>, Store), Failure> {
-    let config = Arc::new(Config::load(config)?);
-    let store = Store::open_durable(&config.store_options()).await?;
+    ready(Config::load(config)?, true).await
+}
+
+async fn ready(config: Config, durable: bool) -> Result<(Arc<Config>, Store), Failure> {
+    let options = config.store_options();
+    let store = if durable { Store::open_durable(&options).await? } else { Store::open(&options).await? };
     store.migrate().await?;
-    Ok((config, store))
+    Ok((Arc::new(config), store))
 }
 
 /// An engine on the real network and the real clock, which stops between calls at the first Ctrl-C.

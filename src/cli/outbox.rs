@@ -85,11 +85,11 @@ fn entry(message: &Message) -> serde_json::Value {
 
 /// The other way that the message's flow names, and whether it was taken.
 fn fallback(config: &Config, message: &Message) -> serde_json::Value {
-    let flow = config.flows.iter().find(|flow| flow.name == message.flow);
+    let flow = config.flow(&message.flow);
     let Some((flow, other)) = flow.and_then(|flow| Some((flow, flow.fallback.as_ref()?))) else {
         return serde_json::Value::Null;
     };
-    let taken = (message.connection.as_str(), message.action) != (flow.to.as_str(), flow.act);
+    let taken = flow.is_fallback(message.action, &message.connection);
     json!({
         "action": other.act.word(), "connection": other.to, "conversation": other.conversation,
         "after_ms": other.after_ms, "taken": taken,

@@ -201,8 +201,8 @@ impl Worker<'_> {
         if !writes || row.reason.as_deref() == Some(GONE) {
             return Ok(false);
         }
-        let Some(flow) = self.engine.config.flows.iter().find(|flow| flow.name == row.flow) else { return Ok(false) };
-        let fallback = flow.fallback.as_ref().filter(|_| (&row.connection, row.action) != (&flow.to, flow.act));
+        let Some(flow) = self.engine.config.flow(&row.flow) else { return Ok(false) };
+        let fallback = flow.fallback.as_ref().filter(|_| flow.is_fallback(row.action, &row.connection));
         if let Some(fallback) = fallback {
             return Ok(fallback.conversation.is_none());
         }
@@ -277,7 +277,7 @@ impl Worker<'_> {
     async fn judge(&self, wired: &Arc<Wired>, row: &Message) -> Result<Verdict, EngineError> {
         let now = self.engine.clock.now();
         let dropped = |reason: &str| Ok(Verdict::Drop { reason: reason.to_owned() });
-        let Some(flow) = self.engine.config.flows.iter().find(|flow| flow.name == row.flow) else {
+        let Some(flow) = self.engine.config.flow(&row.flow) else {
             return dropped("the flow is gone");
         };
         let Some(stored) = self.engine.store.event(row.event_id).await? else {

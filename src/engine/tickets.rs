@@ -165,7 +165,7 @@ impl Worker<'_> {
         row: &Message,
         now: Millis,
     ) -> Result<Option<(Vec<String>, BTreeMap<String, String>)>, EngineError> {
-        let Some(flow) = self.engine.config.flows.iter().find(|flow| flow.name == row.flow) else { return Ok(None) };
+        let Some(flow) = self.engine.config.flow(&row.flow) else { return Ok(None) };
         let Some(event) = self.engine.store.event(row.event_id).await? else { return Ok(None) };
         Ok(match self.tickets(wired, flow, row, &event, true, now).await? {
             Verdict::Go(Todo::SetTickets { ids, fields }) => Some((ids, fields)),
