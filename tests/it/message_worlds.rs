@@ -1,7 +1,7 @@
 //! L5, one effect, and L8, the same end after any death: generated worlds in which orders are placed, webhooks come twice,
 //! late, in any order or never, messages and new tickets are cut off before and after they took effect, people have no chat and
 //! what they should read falls back to the team, and the program dies anywhere.
-//! `COUNTERPART_MESSAGE_WORLDS` says how many (500 without it), `COUNTERPART_MESSAGE_SEED` replays one.
+//! `COUNTERPART_MESSAGE_WORLDS` says how many (500 without it) or which (`20000..40000`), `COUNTERPART_MESSAGE_SEED` replays one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::flows::{flow, order};
 use crate::flows_acts::write_text;
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
 use crate::sim::{Death, Dice, InProcess};
+use crate::worlds::{each, seeds};
 
 const SECRET: &str = "hook-secret";
 const FAULTS: [&str; 5] = [
@@ -316,17 +317,9 @@ fn receiver(lab: &Lab) -> Connection {
     Connection::open(spec, lab.network(), Arc::new(OpenGate), lab.clock.clone()).expect("the shop opens")
 }
 
-fn from_env(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|value| value.parse().ok())
-}
-
 #[test]
 fn every_customer_is_told_once() {
-    let seeds = match from_env("COUNTERPART_MESSAGE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..from_env("COUNTERPART_MESSAGE_WORLDS").unwrap_or(500),
-    };
-    crate::worlds::each(seeds, run);
+    each(seeds("COUNTERPART_MESSAGE_SEED", "COUNTERPART_MESSAGE_WORLDS", 500), run);
 }
 
 /// The worlds are not too quiet: tickets are opened and looked for, and the team gets what nobody else could.

@@ -1,4 +1,5 @@
-//! The laws over generated worlds. `COUNTERPART_WORLDS` says how many (1,000 without it), `COUNTERPART_SEED` replays one.
+//! The laws over generated worlds. `COUNTERPART_WORLDS` says how many (1,000 without it) or which (`20000..40000`),
+//! `COUNTERPART_SEED` replays one.
 
 use crate::sim::{World, WorldPlan, check};
 
@@ -14,17 +15,25 @@ pub async fn run(seed: u64) -> Result<(), String> {
     outcome.map_err(|violation| format!("seed {seed}: {violation}\n  replay with COUNTERPART_SEED={seed}\n  {shown}"))
 }
 
-fn from_env(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|value| value.parse().ok())
+/// The seeds to go through: the one that `one` names, those that `many` names by their number or as `FROM..TO`, or as
+/// many as are usual. A value that cannot be read fails: it would pass for a long run.
+pub fn seeds(one: &str, many: &str, usual: u64) -> std::ops::Range<u64> {
+    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("{one} and {many} take numbers: {text:?}"));
+    if let Ok(seed) = std::env::var(one) {
+        return number(&seed)..number(&seed) + 1;
+    }
+    match std::env::var(many) {
+        Ok(range) => match range.split_once("..") {
+            Some((from, to)) => number(from)..number(to),
+            None => 0..number(&range),
+        },
+        Err(_) => 0..usual,
+    }
 }
 
 #[test]
 fn every_world_keeps_the_laws() {
-    let seeds = match from_env("COUNTERPART_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..from_env("COUNTERPART_WORLDS").unwrap_or(1000),
-    };
-    each(seeds, run);
+    each(seeds("COUNTERPART_SEED", "COUNTERPART_WORLDS", 1000), run);
 }
 
 /// Runs worlds on all cores; the first few violations are told together.
