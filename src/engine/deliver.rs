@@ -202,9 +202,8 @@ impl Worker<'_> {
             return Ok(false);
         }
         let Some(flow) = self.engine.config.flow(&row.flow) else { return Ok(false) };
-        let fallback = flow.fallback.as_ref().filter(|_| flow.is_fallback(row.action, &row.connection));
-        if let Some(fallback) = fallback {
-            return Ok(fallback.conversation.is_none());
+        if row.fell_back {
+            return Ok(flow.fallback.as_ref().is_some_and(|fallback| fallback.conversation.is_none()));
         }
         let event = self.engine.store.event(row.event_id).await?;
         Ok(event.is_some_and(|event| named(&self.engine.config, flow, &event.subject).is_none()))
@@ -678,7 +677,7 @@ fn parsed(value: Value) -> Conversation {
 /// The other way that the flow names, once there was none for as long as it says. A row that took it never goes back.
 fn or_fallback(way: Verdict, flow: &FlowConfig, row: &Message, now: Millis) -> Verdict {
     let (Verdict::Hold { until, reason }, Some(other)) = (&way, &flow.fallback) else { return way };
-    if reason != NO_ROUTE || row.connection != flow.to {
+    if reason != NO_ROUTE || row.fell_back {
         return way;
     }
     let due = row.created_at + other.after_ms;

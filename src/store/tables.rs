@@ -262,6 +262,7 @@ table!(
         conversation: Option<String>,
         text: Option<String>,
         mark: String,
+        fell_back: bool,
         state: MessageState,
         reason: Option<String>,
         until: i64,
