@@ -525,8 +525,7 @@ impl Worker<'_> {
     async fn look_for(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<(), EngineError> {
         let now = self.engine.clock.now();
         if matches!(row.action, ActKind::Resolve | ActKind::Reopen) {
-            // To do it once more changes nothing.
-            return self.set(row, MessageState::Pending, None, 0, None).await;
+            return self.look_at_chat(wired, row, pass).await;
         }
         if row.action == ActKind::SetTicket {
             return self.look_at_tickets(wired, row, pass).await;
@@ -557,6 +556,26 @@ impl Worker<'_> {
                 self.set(row, MessageState::Unknown, Some(why), now + 60 * ASK_AGAIN_MS, None).await
             }
             None => self.set(row, MessageState::Pending, Some("surely not there"), 0, None).await,
+        }
+    }
+
+    /// Whether a conversation is closed or open as an attempt would have it. Where it is not, to do it once more does no harm.
+    async fn look_at_chat(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<(), EngineError> {
+        let Some(conversation) = &row.conversation else {
+            return self.set(row, MessageState::Pending, None, 0, None).await;
+        };
+        let known = self.engine.store.document(&wired.name, "conversation", conversation).await?;
+        match self.conversation_now(wired, conversation, known.map(parsed).unwrap_or_default()).await {
+            Ok(state) if !state.id.is_empty() && state.resolved == (row.action == ActKind::Resolve) => {
+                count(row, pass);
+                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, None).await
+            }
+            Err(error) if error.kind != ErrorKind::NotFound => {
+                let why = format!("what became of it could not be looked up: {}", error.message);
+                let until = self.engine.clock.now() + ASK_AGAIN_MS;
+                self.set(row, MessageState::Unknown, Some(&why), until, None).await
+            }
+            Ok(_) | Err(_) => self.set(row, MessageState::Pending, None, 0, None).await,
         }
     }
 

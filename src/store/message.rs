@@ -127,6 +127,8 @@ pub struct Message {
     pub remote_id: Option<String>,
     /// When it was stored.
     pub created_at: Millis,
+    /// When its state changed last.
+    pub updated_at: Millis,
 }
 
 /// Stores intents that are not known yet.
@@ -157,6 +159,7 @@ pub(super) async fn insert<C: ConnectionTrait>(
             until: Set(0),
             attempts: Set(0),
             attempted_at: Set(None),
+            undone_at: Set(None),
             remote_id: Set(None),
             created_at: Set(now),
             updated_at: Set(now),
@@ -274,6 +277,7 @@ impl Store {
             .col_expr(Column::Conversation, Expr::value(conversation))
             .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
             .col_expr(Column::AttemptedAt, Expr::value(now))
+            .col_expr(Column::UndoneAt, Expr::value(None::<Millis>))
             .col_expr(Column::UpdatedAt, Expr::value(now))
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::Id.eq(id))
@@ -536,6 +540,7 @@ impl TryFrom<Model> for Message {
             attempted_at: row.attempted_at,
             remote_id: row.remote_id,
             created_at: row.created_at,
+            updated_at: row.updated_at,
         })
     }
 }

@@ -244,6 +244,7 @@ table!(
         happened_at: i64,
         seen_at: i64,
         live: bool,
+        caused_by: Option<i64>,
         subject: String,
     }
 );
@@ -268,6 +269,7 @@ table!(
         until: i64,
         attempts: i32,
         attempted_at: Option<i64>,
+        undone_at: Option<i64>,
         remote_id: Option<String>,
         created_at: i64,
         updated_at: i64,
