@@ -53,7 +53,7 @@ fn merge(base: &mut Value, more: Value) {
     }
 }
 
-/// Sets fields of a ticket (in the vendor's words) where they say something else. Where the vendor refuses a stale write, the
+/// Sets fields of a ticket (in the vendor's words) where they say something else; says its id when they did. Where the vendor refuses a stale write, the
 /// ticket is read once more; after that the refusal stands.
 pub(crate) async fn set<C: Connector + ?Sized>(
     connector: &C,
@@ -99,7 +99,7 @@ async fn write<C: Connector + ?Sized>(
         None => connector.fetch(cx, STREAM, id).await?,
     };
     match differing(facts, &after, fields) {
-        refused if refused.is_empty() => Ok(Acted::default()),
+        refused if refused.is_empty() => Ok(Acted { made: Some(id.to_owned()) }),
         // Some refuse with a success and a sentence.
         refused => {
             let said = match words(&answer) {

@@ -131,11 +131,15 @@ fn mark_of(subject: &str) -> Option<&str> {
     ours.then_some(mark)
 }
 
-/// Keeps the fields that a list shows, so that a ticket reads the same wherever it comes from.
+/// Keeps the fields that a list shows, and our mark beside them, so that a ticket reads the same wherever it comes from.
 fn slim(facts: &StreamFacts, record: &mut RemoteRecord) {
     let fields = facts.list.params.get("fields").map(String::as_str).unwrap_or_default();
     if let Some(ticket) = record.body.as_object_mut() {
         ticket.retain(|name, _| fields.split(',').any(|field| field == name));
         ticket.insert("id".to_owned(), Value::String(record.id.clone()));
+        let mark = ticket.get("Subject").and_then(Value::as_str).and_then(mark_of);
+        if let Some(mark) = mark.map(|mark| mark.trim_matches(['[', ']']).to_owned()) {
+            ticket.insert("Mark".to_owned(), Value::String(mark));
+        }
     }
 }

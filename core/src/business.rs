@@ -219,6 +219,8 @@ pub struct Ticket {
     pub requester: Party,
     /// Id of the conversation it belongs to, where the ticket itself says so.
     pub conversation: Option<String>,
+    /// Our own mark on it, where a flow opened it and the vendor keeps one.
+    pub mark: Option<String>,
     /// Id of the ticket it became part of.
     pub merged_into: Option<String>,
     /// When it was opened, Unix milliseconds.

@@ -28,6 +28,8 @@ pub struct Known {
     pub nth: String,
     /// When, as the record said, or when it was seen.
     pub at: i64,
+    /// Whether it was our own doing.
+    pub is_ours: bool,
 }
 
 /// What happened to `subject` that is not among `known` (in the order in which they happened), oldest first.
@@ -160,7 +162,8 @@ fn is_change(ticket: &Ticket, known: &[Known], at: i64) -> bool {
 }
 
 fn of_conversation(conversation: &Conversation, known: &[Known]) -> Vec<Happened> {
-    let times = count(known, EventKind::ConversationResolved);
+    // What we resolve ourselves is no time that somebody did.
+    let times = known.iter().filter(|known| known.kind == EventKind::ConversationResolved && !known.is_ours).count();
     // Without an event for opening again, a conversation is resolved once for every time it says of.
     let nth = conversation.resolved_at.map_or_else(|| "1".to_owned(), |at| at.to_string());
     match conversation.resolved && (times == 0 || conversation.resolved_at.is_some()) {
@@ -182,7 +185,7 @@ mod tests {
         let mut known = Vec::new();
         for state in states {
             for event in happened(state, &known) {
-                known.push(Known { kind: event.kind, nth: event.nth, at: event.at.unwrap_or(0) });
+                known.push(Known { kind: event.kind, nth: event.nth, at: event.at.unwrap_or(0), is_ours: false });
             }
         }
         known.iter().map(|known| format!("{} {}", known.kind, known.nth).trim().to_owned()).collect()
@@ -283,7 +286,12 @@ mod tests {
                 news.extend(
                     found.iter().filter(|event| !event.quiet).map(|event| format!("{} {}", event.kind, event.nth)),
                 );
-                known.extend(found.into_iter().map(|event| Known { kind: event.kind, nth: event.nth, at: 0 }));
+                known.extend(found.into_iter().map(|event| Known {
+                    kind: event.kind,
+                    nth: event.nth,
+                    at: 0,
+                    is_ours: false,
+                }));
             }
             news
         };

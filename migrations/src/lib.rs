@@ -17,6 +17,8 @@ mod m20260901_000002_create_runs;
 mod m20260901_000003_create_budget;
 mod m20261121_000004_create_messages;
 mod m20261121_000005_index_event_times;
+mod m20261121_000006_mark_fallbacks;
+mod m20261121_000007_mark_own_acts;
 
 /// All migrations in the order in which they are applied.
 pub struct Migrator;
@@ -29,6 +31,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20260901_000003_create_budget::Migration),
             Box::new(m20261121_000004_create_messages::Migration),
             Box::new(m20261121_000005_index_event_times::Migration),
+            Box::new(m20261121_000006_mark_fallbacks::Migration),
+            Box::new(m20261121_000007_mark_own_acts::Migration),
         ]
     }
 }

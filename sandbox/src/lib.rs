@@ -262,7 +262,10 @@ impl Sandbox {
     pub fn add_webhook(&self, now: Millis, instance: &str, url: &str, topics: &[&str]) {
         let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
         self.touch(now, instance, |at| {
-            at.hooks.register(now, "by hand", url, topics, "");
+            match at.spec.vendor {
+                Vendor::Chatwoot => chatwoot::hooks::register(at, now, "by hand", url, topics),
+                _ => at.hooks.register(now, "by hand", url, topics, ""),
+            };
         });
     }
 

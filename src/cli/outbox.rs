@@ -76,7 +76,7 @@ fn entry(message: &Message) -> serde_json::Value {
     json!({
         "id": message.id, "state": message.state.as_str(), "reason": message.reason, "flow": message.flow,
         "action": message.action.word(), "connection": message.connection, "conversation": message.conversation,
-        "party": message.party, "text": message.text, "mark": message.mark, "intent": message.key,
+        "party": message.party, "text": message.text, "mark": message.mark, "intent": message.key, "fell_back": message.fell_back,
         "event": message.event_id, "attempts": message.attempts, "attempted_at": message.attempted_at,
         "until": (message.until > 0).then_some(message.until), "remote_id": message.remote_id,
         "created_at": message.created_at,
@@ -86,13 +86,12 @@ fn entry(message: &Message) -> serde_json::Value {
 /// The other way that the message's flow names, and whether it was taken.
 fn fallback(config: &Config, message: &Message) -> serde_json::Value {
     let flow = config.flow(&message.flow);
-    let Some((flow, other)) = flow.and_then(|flow| Some((flow, flow.fallback.as_ref()?))) else {
+    let Some(other) = flow.and_then(|flow| flow.fallback.as_ref()) else {
         return serde_json::Value::Null;
     };
-    let taken = flow.is_fallback(message.action, &message.connection);
     json!({
         "action": other.act.word(), "connection": other.to, "conversation": other.conversation,
-        "after_ms": other.after_ms, "taken": taken,
+        "after_ms": other.after_ms, "taken": message.fell_back,
     })
 }
 

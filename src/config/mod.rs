@@ -212,13 +212,6 @@ pub struct Config {
     pub mappings_dir: Option<PathBuf>,
 }
 
-impl FlowConfig {
-    /// Whether what is done `act` at connection `at` is done the other way that the flow names.
-    pub fn is_fallback(&self, act: ActKind, at: &str) -> bool {
-        (act, at) != (self.act, self.to.as_str())
-    }
-}
-
 impl Config {
     /// Loads and checks a file and its environment. All mistakes come at once.
     pub fn load(path: &Path) -> Result<Config, ConfigError> {

@@ -202,9 +202,8 @@ impl Worker<'_> {
             return Ok(false);
         }
         let Some(flow) = self.engine.config.flow(&row.flow) else { return Ok(false) };
-        let fallback = flow.fallback.as_ref().filter(|_| flow.is_fallback(row.action, &row.connection));
-        if let Some(fallback) = fallback {
-            return Ok(fallback.conversation.is_none());
+        if row.fell_back {
+            return Ok(flow.fallback.as_ref().is_some_and(|fallback| fallback.conversation.is_none()));
         }
         let event = self.engine.store.event(row.event_id).await?;
         Ok(event.is_some_and(|event| named(&self.engine.config, flow, &event.subject).is_none()))
@@ -526,8 +525,7 @@ impl Worker<'_> {
     async fn look_for(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<(), EngineError> {
         let now = self.engine.clock.now();
         if matches!(row.action, ActKind::Resolve | ActKind::Reopen) {
-            // To do it once more changes nothing.
-            return self.set(row, MessageState::Pending, None, 0, None).await;
+            return self.look_at_chat(wired, row, pass).await;
         }
         if row.action == ActKind::SetTicket {
             return self.look_at_tickets(wired, row, pass).await;
@@ -558,6 +556,26 @@ impl Worker<'_> {
                 self.set(row, MessageState::Unknown, Some(why), now + 60 * ASK_AGAIN_MS, None).await
             }
             None => self.set(row, MessageState::Pending, Some("surely not there"), 0, None).await,
+        }
+    }
+
+    /// Whether a conversation is closed or open as an attempt would have it. Where it is not, to do it once more does no harm.
+    async fn look_at_chat(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<(), EngineError> {
+        let Some(conversation) = &row.conversation else {
+            return self.set(row, MessageState::Pending, None, 0, None).await;
+        };
+        let known = self.engine.store.document(&wired.name, "conversation", conversation).await?;
+        match self.conversation_now(wired, conversation, known.map(parsed).unwrap_or_default()).await {
+            Ok(state) if !state.id.is_empty() && state.resolved == (row.action == ActKind::Resolve) => {
+                count(row, pass);
+                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, None).await
+            }
+            Err(error) if error.kind != ErrorKind::NotFound => {
+                let why = format!("what became of it could not be looked up: {}", error.message);
+                let until = self.engine.clock.now() + ASK_AGAIN_MS;
+                self.set(row, MessageState::Unknown, Some(&why), until, None).await
+            }
+            Ok(_) | Err(_) => self.set(row, MessageState::Pending, None, 0, None).await,
         }
     }
 
@@ -678,7 +696,7 @@ fn parsed(value: Value) -> Conversation {
 /// The other way that the flow names, once there was none for as long as it says. A row that took it never goes back.
 fn or_fallback(way: Verdict, flow: &FlowConfig, row: &Message, now: Millis) -> Verdict {
     let (Verdict::Hold { until, reason }, Some(other)) = (&way, &flow.fallback) else { return way };
-    if reason != NO_ROUTE || row.connection != flow.to {
+    if reason != NO_ROUTE || row.fell_back {
         return way;
     }
     let due = row.created_at + other.after_ms;

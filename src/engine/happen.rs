@@ -42,6 +42,10 @@ impl Worker<'_> {
             let ids: Vec<&str> = told.iter().flat_map(|told| &told.parcels).map(Subject::id).collect();
             let known_parcels = store.known_events(connection, Topic::Shipment.as_str(), &ids).await?;
             let now = self.engine.clock.now();
+            let open: Vec<&Conversation> = told.iter().filter_map(Told::open_conversation).collect();
+            if !open.is_empty() {
+                self.note_undone(source, &open, now).await?;
+            }
             let mut events = Vec::new();
             for Told { subject, parcels } in &told {
                 let first_seen = !known.contains_key(subject.id());
@@ -50,8 +54,9 @@ impl Worker<'_> {
                     std::iter::once((subject, &known)).chain(parcels.iter().map(|parcel| (parcel, &known_parcels)))
                 {
                     let known = known.get(subject.id()).map(Vec::as_slice).unwrap_or_default();
-                    let happened = event::happened(subject, known);
-                    events.extend(happened.iter().map(|one| self.event(source, subject, one, is_live(one), now)));
+                    for one in event::happened(subject, known) {
+                        events.push(self.event(source, subject, one, &is_live, now).await?);
+                    }
                 }
             }
             let looked_at: Vec<i64> = rows.iter().map(|row| row.id).collect();
@@ -76,22 +81,42 @@ impl Worker<'_> {
         Ok(self.engine.store.replace_keys(&keys).await?)
     }
 
-    fn event(&self, source: &Source, subject: &Subject, happened: &Happened, live: bool, now: Millis) -> NewEvent {
+    async fn event(
+        &self,
+        source: &Source,
+        subject: &Subject,
+        mut happened: Happened,
+        is_live: &impl Fn(&Happened) -> bool,
+        now: Millis,
+    ) -> Result<NewEvent, EngineError> {
+        let live = is_live(&happened);
+        let caused_by = if live { self.own_act(source, subject, &happened, now).await? } else { None };
+        if let (Subject::Conversation(_), Some(act)) = (subject, caused_by) {
+            // Somebody may resolve it after us, which is another event.
+            happened.nth = format!("ours {act}");
+        }
         let mut messages = Vec::new();
         if live && !happened.quiet {
             let flows = self.engine.config.flows.iter();
             let asked = flows.filter(|flow| flow.on == happened.kind && flow.from == source.wired.name);
-            messages.extend(asked.filter_map(|flow| self.intent(flow, source, subject, happened)));
+            messages.extend(asked.filter_map(|flow| self.intent(flow, source, subject, &happened)));
         }
-        NewEvent {
+        if let Some(act) = caused_by {
+            for message in &mut messages {
+                message.state = MessageState::Dropped;
+                message.reason = Some(format!("an echo: message {act} of ours did it"));
+            }
+        }
+        Ok(NewEvent {
             external_id: subject.id().to_owned(),
             kind: happened.kind,
-            nth: happened.nth.clone(),
+            nth: happened.nth,
             happened_at: happened.at.unwrap_or(now),
             live,
+            caused_by,
             subject: serde_json::json!(subject),
             messages,
-        }
+        })
     }
 
     /// What a flow does about an event; nothing where its condition does not hold.
@@ -137,6 +162,15 @@ struct Told {
     subject: Subject,
     /// The parcels that an order tells of; what of them has no time of its own is news when it would be of the order.
     parcels: Vec<Subject>,
+}
+
+impl Told {
+    fn open_conversation(&self) -> Option<&Conversation> {
+        match &self.subject {
+            Subject::Conversation(chat) if !chat.resolved => Some(chat),
+            _ => None,
+        }
+    }
 }
 
 fn told(stream: &str, row: &Changed) -> Option<Told> {

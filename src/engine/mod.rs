@@ -9,6 +9,7 @@ mod conformance;
 mod decide;
 mod deletion;
 mod deliver;
+mod echo;
 mod happen;
 mod history;
 mod intake;

@@ -114,15 +114,16 @@ impl Worker<'_> {
         ids: &[String],
         fields: &BTreeMap<String, String>,
     ) -> Result<Acted, ConnectorError> {
-        let mut refused = None;
+        let (mut refused, mut changed) = (None, Vec::new());
         for id in ids {
             match wired.connection.set_ticket(Lane::Resolve, id, fields).await {
                 Err(error) if is_about_one(&error.kind) => refused = refused.or(Some(error)),
                 // All are set again later.
-                other => drop(other?),
+                other => changed.extend(other?.made),
             }
         }
-        refused.map_or_else(|| Ok(Acted { made: Some(ids.join(",")) }), Err)
+        let made = (!changed.is_empty()).then(|| changed.join(","));
+        refused.map_or_else(|| Ok(Acted { made }), Err)
     }
 
     /// An attempt to set fields of which nobody knows: what is there already is done; what somebody changed since is not

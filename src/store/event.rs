@@ -43,6 +43,8 @@ pub struct NewEvent {
     pub happened_at: Millis,
     /// Whether it may reach a customer: it did not happen before the stream was first read.
     pub live: bool,
+    /// The intent whose doing it is: our own.
+    pub caused_by: Option<i64>,
     /// The record as it was then.
     pub subject: Value,
     /// What is to be done about it.
@@ -166,7 +168,7 @@ impl Store {
                 .await?;
             for row in rows {
                 if let Ok(kind) = row.kind.parse() {
-                    let event = Known { kind, nth: row.nth, at: row.happened_at };
+                    let event = Known { kind, nth: row.nth, at: row.happened_at, is_ours: row.caused_by.is_some() };
                     known.entry(row.external_id).or_default().push(event);
                 }
             }
@@ -226,6 +228,7 @@ impl Store {
             happened_at: Set(event.happened_at),
             seen_at: Set(now),
             live: Set(event.live),
+            caused_by: Set(event.caused_by),
             subject: Set(to_text(&event.subject)),
         };
         let known = [Column::Tenant, Column::Connection, Column::Stream, Column::ExternalId, Column::Kind, Column::Nth];

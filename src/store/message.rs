@@ -111,6 +111,8 @@ pub struct Message {
     pub text: Option<String>,
     /// Our mark on it at the vendor.
     pub mark: String,
+    /// Whether it took the other way that its flow named.
+    pub fell_back: bool,
     /// Where it stands.
     pub state: MessageState,
     /// Why.
@@ -125,6 +127,8 @@ pub struct Message {
     pub remote_id: Option<String>,
     /// When it was stored.
     pub created_at: Millis,
+    /// When its state changed last.
+    pub updated_at: Millis,
 }
 
 /// Stores intents that are not known yet.
@@ -149,11 +153,13 @@ pub(super) async fn insert<C: ConnectionTrait>(
             conversation: Set(message.conversation.clone()),
             text: Set(message.text.clone()),
             mark: Set(mark(tenant, &message.key)),
+            fell_back: Set(false),
             state: Set(message.state),
             reason: Set(message.reason.clone()),
             until: Set(0),
             attempts: Set(0),
             attempted_at: Set(None),
+            undone_at: Set(None),
             remote_id: Set(None),
             created_at: Set(now),
             updated_at: Set(now),
@@ -271,6 +277,7 @@ impl Store {
             .col_expr(Column::Conversation, Expr::value(conversation))
             .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
             .col_expr(Column::AttemptedAt, Expr::value(now))
+            .col_expr(Column::UndoneAt, Expr::value(None::<Millis>))
             .col_expr(Column::UpdatedAt, Expr::value(now))
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::Id.eq(id))
@@ -310,7 +317,7 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// A message takes another way: from here on it belongs there, and to no other. False when it is not waiting for the
+    /// A message falls back to another way: from here on it belongs there, and to no other. False when it is not waiting for the
     /// first one (any more): an attempt may be under way.
     pub async fn message_moved(
         &self,
@@ -326,6 +333,7 @@ impl Store {
             .col_expr(Column::Action, Expr::value(action.word()))
             .col_expr(Column::Connection, Expr::value(connection))
             .col_expr(Column::Conversation, Expr::value(conversation))
+            .col_expr(Column::FellBack, Expr::value(true))
             .col_expr(Column::State, Expr::value(MessageState::Pending))
             .col_expr(Column::Reason, Expr::value(reason))
             .col_expr(Column::Until, Expr::value(0))
@@ -524,6 +532,7 @@ impl TryFrom<Model> for Message {
             conversation: row.conversation,
             text: row.text,
             mark: row.mark,
+            fell_back: row.fell_back,
             state: row.state,
             reason: row.reason,
             until: row.until,
@@ -531,6 +540,7 @@ impl TryFrom<Model> for Message {
             attempted_at: row.attempted_at,
             remote_id: row.remote_id,
             created_at: row.created_at,
+            updated_at: row.updated_at,
         })
     }
 }

@@ -27,6 +27,7 @@ mod meta;
 mod observe;
 mod open;
 mod outbox;
+mod own;
 mod push;
 mod reconcile;
 mod record;

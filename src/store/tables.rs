@@ -244,6 +244,7 @@ table!(
         happened_at: i64,
         seen_at: i64,
         live: bool,
+        caused_by: Option<i64>,
         subject: String,
     }
 );
@@ -262,11 +263,13 @@ table!(
         conversation: Option<String>,
         text: Option<String>,
         mark: String,
+        fell_back: bool,
         state: MessageState,
         reason: Option<String>,
         until: i64,
         attempts: i32,
         attempted_at: Option<i64>,
+        undone_at: Option<i64>,
         remote_id: Option<String>,
         created_at: i64,
         updated_at: i64,

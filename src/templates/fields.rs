@@ -79,6 +79,7 @@ pub fn full(topic: Topic) -> Subject {
             url: some("https://desk.example/tickets/5120"),
             requester: party(),
             conversation: some("88"),
+            mark: some("0f1e2d3c4b5a69788796a5b4"),
             merged_into: some("5100"),
             created_at: at(0),
             updated_at: at(1),

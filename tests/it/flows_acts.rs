@@ -11,6 +11,7 @@ use counterpart_sandbox::{Author, Vendor};
 use serde_json::json;
 
 use crate::flows::{flow, order};
+use crate::flows_echoes::is_echo;
 use crate::flows_tickets::{PAIRS, chat_and_desk, on, write_note, write_own_text};
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
 
@@ -271,7 +272,12 @@ async fn setting_what_is_set_already_is_nothing() {
             let shown = lab.sandbox.tickets("desk").remove(0);
             let high = if desk_is == Vendor::Rt { "50" } else { "high" };
             assert_eq!(shown.priority.as_deref(), Some(high), "{desk_is:?} {faults} {:?}", lab.intents().await);
-            assert!(lab.intents().await.iter().all(|intent| intent.state == MessageState::Sent));
+            // What was set is another change of the ticket, and ours.
+            let intents = lab.intents().await;
+            assert!(
+                intents.iter().all(|intent| intent.state == MessageState::Sent || is_echo(intent)),
+                "{desk_is:?} {faults} {intents:?}"
+            );
             assert_eq!(lab.later().await, Pass::default(), "{desk_is:?} {faults}");
             assert_eq!(lab.writes(), 0);
         }
@@ -511,4 +517,38 @@ async fn a_fallback_can_be_a_conversation_that_agents_watch() {
     let notes: Vec<_> = lab.sandbox.chat_messages("chat").into_iter().filter(|message| message.private).collect();
     assert_eq!(notes.len(), 1, "{:?}", lab.intents().await);
     assert_eq!(notes[0].chat, room);
+}
+
+/// Given a flow whose `to` is edited while a message waits, then the message did not fall back by that: it still does when it is
+/// due, once, and says so from then on.
+#[tokio::test]
+async fn an_edited_flow_does_not_make_a_message_a_fallback() {
+    let systems = [("chat", Vendor::Chatwoot), ("chat2", Vendor::Chatway), ("shop", Vendor::Woocommerce)];
+    let mut lab = Lab::new(&[&systems[..], &[("chat3", Vendor::Chatwoot)]].concat()).await;
+    let fallback = Fallback { act: ActKind::Send, to: "chat2".to_owned(), conversation: None, after_ms: HOUR };
+    let send = flow(EventKind::OrderCreated, ActKind::Send, Some("order-confirmation"));
+    lab.config.flows = vec![FlowConfig { fallback: Some(fallback), ..send }];
+    let person = lab.add("chat2", &someone("Ana", "Lind", "ana@example.test"));
+    lab.sandbox.open_chat(lab.clock.now(), "chat2", &person, Some("Hello?"));
+    lab.run().await;
+    lab.work().await;
+    lab.clock.advance(HOUR);
+    lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "pending"));
+    lab.work().await;
+    lab.config.flows[0].to = "chat3".to_owned();
+    lab.clock.advance(30 * MINUTE);
+    lab.work().await;
+    let waiting = lab.intents().await.remove(0);
+    assert_eq!((waiting.connection.as_str(), waiting.state), ("chat", MessageState::Held), "{waiting:?}");
+    assert!(!waiting.fell_back, "{waiting:?}");
+    lab.clock.advance(30 * MINUTE);
+    assert_eq!(lab.work().await.sent, 1, "{:?}", lab.intents().await);
+    let moved = lab.intents().await.remove(0);
+    assert_eq!((moved.connection.as_str(), moved.state), ("chat2", MessageState::Sent), "{moved:?}");
+    assert!(moved.fell_back, "{moved:?}");
+    // The name of its way does not make it a message of the first way either.
+    lab.config.flows[0].to = "chat2".to_owned();
+    lab.clock.advance(DAY);
+    lab.work().await;
+    assert!(lab.intents().await.iter().all(|message| message.fell_back && message.attempts == 1));
 }

@@ -9,6 +9,7 @@ mod budget_world;
 mod cli;
 mod flows;
 mod flows_acts;
+mod flows_echoes;
 mod flows_links;
 mod flows_medusa;
 mod flows_shopify;

@@ -56,6 +56,7 @@ async fn busy_hours(store: &Store) {
         nth: String::new(),
         happened_at,
         live: false,
+        caused_by: None,
         subject: json!({ "order": { "id": number.to_string() } }),
         messages: Vec::new(),
     };

@@ -336,6 +336,55 @@ async fn a_secret_that_the_vendor_makes_is_asked_for_and_not_shown() {
     assert_eq!((lab.topics("chat"), states(&report)), (once(&CHAT), BTreeSet::from([Standing::Unverifiable])));
 }
 
+/// Given two webhooks for our address, of which one is signed with the secret that is set here, then that one stays and gets what
+/// it lacks, wherever it stands in the list, and the other one goes.
+#[tokio::test]
+async fn of_two_webhooks_the_one_that_can_be_verified_stays() {
+    for known in [0, 1] {
+        for topics in [&CHAT[..], &CHAT[..3]] {
+            let mut lab = site(Vendor::Woocommerce).await;
+            let address = format!("{URL}/hooks/chat");
+            // To Chatwoot a slash more makes another address.
+            for (at, url) in [address.clone(), format!("{address}/")].iter().enumerate() {
+                let topics = if at == known { topics } else { &CHAT[..] };
+                lab.sandbox.add_webhook(lab.clock.now(), "chat", url, topics);
+            }
+            let ours = lab.ours("chat");
+            let (kept, other) = (&ours[known], &ours[1 - known]);
+            assert!(kept.secret != other.secret && !other.secret.is_empty());
+            lab.secret("chat", "webhook_secret", &kept.secret);
+            let what = format!("{known} {} topics", topics.len());
+            let look = lab.hooks("chat", HookWish::Look).await.expect("it looks");
+            let standing = |id: u64| look.subscriptions.iter().find(|entry| entry.id == Some(id.to_string()));
+            assert_eq!(standing(other.id).map(|entry| entry.state), Some(Standing::Surplus), "{what} {look:?}");
+            let report = lab.register("chat").await;
+            assert!(report.is_well() && report.notes.is_empty(), "{what} {report:?}");
+            let left = lab.ours("chat");
+            assert_eq!((left.len(), left[0].id, &left[0].secret), (1, kept.id, &kept.secret), "{what} {report:?}");
+            assert_eq!(lab.topics("chat"), once(&CHAT), "{what}");
+            assert_eq!(lab.register("chat").await.done, [], "{what}");
+        }
+    }
+}
+
+/// Given two webhooks for our address and a secret that is neither's, then nothing is deleted: whether one of them delivers to
+/// somebody cannot be told, and the operator is told what to set.
+#[tokio::test]
+async fn of_two_webhooks_that_nobody_can_verify_none_is_deleted() {
+    let mut lab = site(Vendor::Woocommerce).await;
+    let address = format!("{URL}/hooks/chat");
+    for url in [address.clone(), format!("{address}/")] {
+        lab.sandbox.add_webhook(lab.clock.now(), "chat", &url, &CHAT);
+    }
+    lab.secret("chat", "webhook_secret", "the-secret-of-another-webhook");
+    let before = lab.ours("chat");
+    let report = lab.register("chat").await;
+    assert_eq!((report.done.len(), report.is_well()), (0, false), "{report:?}");
+    assert!(states(&report).contains(&Standing::Unverifiable), "{report:?}");
+    assert!(report.notes.iter().any(|note| note.contains("webhook_secret")), "{report:?}");
+    assert_eq!(lab.ours("chat"), before);
+}
+
 /// One webhook has all topics: those that it lacks are added, and the address may end in a secret.
 #[tokio::test]
 async fn one_webhook_for_all_gets_what_it_lacks() {

@@ -64,6 +64,12 @@ pub(crate) fn contact_changed(instance: &mut Instance, id: u64, event: &str, bef
     }
 }
 
+/// The server makes the secret, and shows it in every list.
+pub(crate) fn register(instance: &mut Instance, now: Millis, name: &str, url: &str, topics: Vec<String>) -> u64 {
+    let secret = hex(&digest(&format!("{} secret {url} {now}", instance.spec.name)));
+    instance.hooks.register(now, name, url, topics, &secret)
+}
+
 pub(crate) fn first_hooks(instance: &mut Instance, topics: Vec<String>, secret: &str) {
     let usual = || USUAL.map(str::to_owned).to_vec();
     let topics = if topics.is_empty() { usual() } else { topics };
@@ -237,9 +243,7 @@ pub(super) fn answer(
             let Some(url) = url else { return refusal("Url can't be blank, Url is invalid", "url") };
             let name = body["name"].as_str().unwrap_or_default();
             let topics = topics.unwrap_or_else(|| USUAL.map(str::to_owned).to_vec());
-            // The server makes the secret, and shows it in every list.
-            let secret = hex(&digest(&format!("{} secret {url} {now}", instance.spec.name)));
-            let id = instance.hooks.register(now, name, url, topics, &secret);
+            let id = register(instance, now, name, url, topics);
             one(&instance.hooks.registered[&id])
         }
         (&Method::PATCH | &Method::PUT, Some(id)) => {
