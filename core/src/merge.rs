@@ -260,9 +260,9 @@ fn is_all_it_can_show(field: &FieldName, slot: &Slot, side: &Side<'_>, other: &S
     !agree(slot, other) && agree(slot, &side.mapping.project(field, other, side.remote))
 }
 
-/// Whether a side has not been given the golden value yet: an edit there was made without knowing of it.
-fn is_waiting(field: &FieldName, side: &Side<'_>, golden: &GoldenSlot) -> bool {
-    side.agreed.get(field).is_some_and(|base| !agree(&base.means, &golden.slot))
+/// Whether a side with a base has been given the golden value; an edit there was made knowing of it, and replaces it.
+fn knows(field: &FieldName, side: &Side<'_>, golden: &GoldenSlot) -> Option<bool> {
+    side.agreed.get(field).map(|base| agree(&base.means, &golden.slot))
 }
 
 fn decide(
@@ -306,11 +306,12 @@ fn decide(
         });
     }
     let Some(&(first, slot)) = candidates.first() else { return Outcome::Keep };
-    // Newcomers meet the golden value as one more opinion, unless somebody has just replaced it; and so does an edit that
-    // was made before the golden value got there.
+    // Newcomers meet the golden value as one more opinion, and so does an edit that was made before the golden value got
+    // there; unless somebody who had it has just replaced it.
     let held = golden.filter(|golden| {
-        let met = newcomers > 0 && changed == 0 && golden.slot != Slot::Cleared;
-        met || candidates.iter().any(|&(index, _)| is_waiting(field, &sides[index], golden))
+        let known: Vec<_> = candidates.iter().map(|&(index, _)| knows(field, &sides[index], golden)).collect();
+        let is_met = newcomers > 0 && golden.slot != Slot::Cleared;
+        !known.contains(&Some(true)) && (is_met || known.contains(&Some(false)))
     });
     // Every two of them: a whole name agrees with splits that do not agree with each other.
     let same = candidates.iter().enumerate().all(|(at, (_, one))| {

@@ -238,6 +238,32 @@ proptest! {
         }
     }
 
+    /// L3: a value that its own system replaced before it got anywhere else is no opinion any more, whoever edits there.
+    #[test]
+    fn what_was_replaced_where_it_was_known_is_gone(mut systems in at_least(2), first in 0usize..3) {
+        for system in &mut systems {
+            system.far_end = FarEnd::Faithful;
+        }
+        let policies = Policies {
+            default: Policy::Order(systems.iter().map(|system| system.name.to_owned()).collect()),
+            fields: BTreeMap::new(),
+        };
+        let mut golden = Golden::new();
+        settle(&mut systems, &mut golden, &policies);
+        let (one, other) = (first % systems.len(), (first + 1) % systems.len());
+        systems[one].shows.insert(field("company"), text("One"));
+        // The program dies before anything is written.
+        let mut merged = merge(&golden, &sides(&systems), &policies);
+        merged.sides.iter_mut().for_each(|side| side.write.clear());
+        carry_out(&mut systems, &mut golden, merged);
+        systems[one].shows.insert(field("company"), text("Two"));
+        systems[other].shows.insert(field("company"), text("Three"));
+        settle(&mut systems, &mut golden, &policies);
+        for system in &systems {
+            prop_assert_ne!(&system.shows[&field("company")], &text("One"));
+        }
+    }
+
     /// L3: a one-sided edit arrives everywhere it can, and an edit of another field elsewhere survives it.
     #[test]
     fn one_sided_edits_arrive(mut systems in at_least(2), policies in policy()) {
