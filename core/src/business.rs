@@ -245,6 +245,13 @@ pub struct Conversation {
     pub channel: Option<String>,
     /// Whether it is closed.
     pub resolved: bool,
+    /// Whether a text that is written now reaches the customer, where the vendor says so: some channels take one only for a
+    /// while after the customer's last message.
+    pub can_reply: Option<bool>,
+    /// The agent who has it.
+    pub assignee: Option<String>,
+    /// What it is labelled.
+    pub labels: Vec<String>,
     /// The newest message, as far as the vendor shows one.
     pub latest: Option<String>,
     /// When it began, Unix milliseconds.
@@ -282,10 +289,36 @@ pub struct Message {
     pub text: Option<String>,
     /// Our own mark on it, where the vendor keeps one.
     pub mark: Option<String>,
+    /// How far it got, where the vendor says so.
+    pub delivery: Option<DeliveryState>,
+    /// Why it could not be delivered, in the channel's words.
+    pub delivery_error: Option<String>,
     /// What is attached, by address.
     pub attachments: Vec<Attachment>,
     /// When it was written, Unix milliseconds.
     pub created_at: Option<i64>,
+}
+
+impl Message {
+    /// Why the customer does not have it; none while nobody says that it failed.
+    pub fn undelivered(&self) -> Option<String> {
+        let why = self.delivery_error.as_deref().unwrap_or("the channel does not say why");
+        (self.delivery == Some(DeliveryState::Failed)).then(|| format!("not delivered: {why}"))
+    }
+}
+
+/// How far a message got on its way to the customer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// The channel has it.
+    Sent,
+    /// The customer's device has it.
+    Delivered,
+    /// The customer has seen it.
+    Read,
+    /// It does not reach the customer.
+    Failed,
 }
 
 /// Something attached to a message, by reference.

@@ -29,6 +29,8 @@ enum As {
     Code,
     /// Whether there is anything: `true`, a text, a number other than 0.
     Flag,
+    /// Every text of a list.
+    Texts,
     /// The decimal amounts at `item` of every item of a list, added up, without the sign.
     Sum,
 }
@@ -124,6 +126,9 @@ fn blank(kind: &str) -> Option<Value> {
     };
     Some(blank)
 }
+
+/// The lists whose items are texts; they are read as fields.
+const TEXTS: &[&str] = &["labels"];
 
 fn blank_item(list: &str) -> Value {
     match list {
@@ -251,12 +256,15 @@ impl Source {
             let parts = value.as_array()?.iter().filter_map(|row| plain(item.get(row)?));
             return sum(parts).map(|total| json!(total));
         }
+        if self.how == As::Texts {
+            return Some(value.as_array()?.iter().filter_map(plain).collect());
+        }
         let text = plain(value)?;
         if !self.table.is_empty() {
             return self.table.get(&text).map(|word| typed(word));
         }
         match self.how {
-            As::Text | As::Flag | As::Sum => Some(json!(text)),
+            As::Text | As::Texts | As::Flag | As::Sum => Some(json!(text)),
             As::Code => Some(json!(text.to_ascii_uppercase())),
             As::Time => moment(&text).map(|at| json!(at)),
             As::Amount => {
@@ -324,9 +332,9 @@ fn moment(text: &str) -> Option<i64> {
 }
 
 /// Names of a blank record whose value is of some type, for people.
-fn names(blank: &Value, is: fn(&Value) -> bool) -> String {
+fn names(blank: &Value, is: fn(&str, &Value) -> bool) -> String {
     let members = blank.as_object().into_iter().flatten();
-    members.filter(|(_, value)| is(value)).map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+    members.filter(|(name, value)| is(name, value)).map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 struct Problems<'a> {
@@ -350,8 +358,9 @@ impl Problems<'_> {
     fn lists(&mut self, entries: BTreeMap<Spanned<String>, ListEntry>, blank: &Value) -> Vec<List> {
         let mut lists = Vec::new();
         for (name, entry) in entries {
-            if !blank.get(name.get_ref()).is_some_and(Value::is_array) {
-                let known = names(blank, Value::is_array);
+            let is_list = blank.get(name.get_ref()).is_some_and(Value::is_array);
+            if !is_list || TEXTS.contains(&name.get_ref().as_str()) {
+                let known = names(blank, |name, value| value.is_array() && !TEXTS.contains(&name));
                 self.add(name.span(), format!("`{}` is no list here", name.get_ref()), format!("known: {known}"));
                 continue;
             }
@@ -371,8 +380,9 @@ impl Problems<'_> {
         let mut lines = Vec::new();
         for (name, entry) in entries {
             let pointer = format!("/{}", name.get_ref().replace('.', "/"));
-            if !blank.pointer(&pointer).is_some_and(|value| !value.is_object() && !value.is_array()) {
-                let known = names(blank, |value| !value.is_array());
+            let is_texts = TEXTS.contains(&name.get_ref().as_str());
+            if !blank.pointer(&pointer).is_some_and(|value| !value.is_object() && (is_texts || !value.is_array())) {
+                let known = names(blank, |name, value| !value.is_array() || TEXTS.contains(&name));
                 let message = format!("there is no `{}` here", name.get_ref());
                 self.add(name.span(), message, format!("known are {known}, and their parts with a dot"));
                 continue;
@@ -386,6 +396,10 @@ impl Problems<'_> {
             };
             let mut sources = Vec::new();
             for FullEntry { from, r#as: how, table, item } in entries {
+                if (how == As::Texts) != is_texts {
+                    let help = "write `{ from = \"/list\", as = \"texts\" }` for a list of texts, and for nothing else";
+                    self.add(span.clone(), format!("`{}` and how it is read do not fit", name.get_ref()), help);
+                }
                 if (how == As::Sum) != item.is_some() {
                     let help = "write both: `{ from = \"/list\", as = \"sum\", item = \"/amount\" }`";
                     self.add(
@@ -503,5 +517,38 @@ mod tests {
         for text in ["0", "soon", "-5", "1e300", "NaN", "1970-01-01T00:00:00Z"] {
             assert_eq!(moment(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn labels_are_texts_and_a_message_says_how_far_it_got() {
+        let chat = r#"
+            format = 1
+            kind = "conversation"
+            connector = "chat"
+            [fields]
+            labels = { from = "/tags", as = "texts" }
+            can_reply = { from = "/open", as = "flag" }
+        "#;
+        let document = Document::parse(chat, "chat.toml").expect("it loads");
+        let read: Conversation = document.read("1", &json!({ "tags": ["vip", 7, {}, ""], "open": false }));
+        assert_eq!((read.labels, read.can_reply), (vec!["vip".to_owned(), "7".to_owned()], Some(false)));
+        for wrong in ["labels = \"/tags\"", "channel = { from = \"/tags\", as = \"texts\" }"] {
+            let file = format!("format = 1\nkind = \"conversation\"\nconnector = \"chat\"\n[fields]\n{wrong}\n");
+            let found = Document::parse(&file, "chat.toml").expect_err(wrong);
+            assert!(found[0].message.contains("how it is read do not fit") && found[0].line == 5, "{found:?}");
+        }
+        let message = r#"
+            format = 1
+            kind = "message"
+            connector = "chat"
+            [fields]
+            delivery = { from = "/state", table = { gone = "failed", there = "delivered" } }
+            delivery_error = "/why"
+        "#;
+        let document = Document::parse(message, "message.toml").expect("it loads");
+        let told = |body| document.read::<Message>("1", &body).undelivered();
+        assert_eq!(told(json!({ "state": "gone", "why": "no phone" })).as_deref(), Some("not delivered: no phone"));
+        assert_eq!(told(json!({ "state": "there", "why": "no phone" })), None);
+        assert_eq!(told(json!({ "state": "odd" })), None);
     }
 }

@@ -12,7 +12,7 @@ mod quiet;
 
 use serde::{Deserialize, Serialize};
 
-pub use decision::{Decision, DropReason, Form, HoldReason, Place, Rule};
+pub use decision::{Decision, DropReason, HoldReason, Place, Rule};
 pub use policy::{Cap, Period, PeriodError, Policy};
 pub use quiet::{Quiet, QuietHours, QuietHoursError, Zone, ZoneError};
 
@@ -96,8 +96,6 @@ pub struct Intent {
     pub event: LiveEvent,
     /// What it is for.
     pub purpose: Purpose,
-    /// Whether the flow has a template that the channel takes outside its session window.
-    pub template_allowed: bool,
     /// The later milestone that makes this one old news, `delivered` for `shipped`.
     pub overtaken_by: Option<String>,
 }
@@ -115,25 +113,14 @@ pub enum Consent {
     OptedOut,
 }
 
-/// A channel that takes free text only for a while after the customer's last message.
+/// A channel that takes free text only for a while after the customer's last message. How long, and for whom, is the
+/// vendor's to know: it says whether it takes one now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Session {
-    /// How long.
-    pub window: Period,
-    /// The customer's last message in this channel; none if there never was one.
-    pub last_inbound_at: Option<i64>,
-}
-
-impl Session {
-    /// The usual window of 24 hours.
-    pub fn day(last_inbound_at: Option<i64>) -> Session {
-        Session { window: Period::DAY, last_inbound_at }
-    }
-
-    /// Whether free text is taken at `now`; the last moment of the window belongs to it.
-    pub fn is_open(self, now: i64) -> bool {
-        self.last_inbound_at.is_some_and(|last| now.saturating_sub(last) <= self.window.ms())
-    }
+pub enum Session {
+    /// Free text is taken now.
+    Open,
+    /// It would not reach the customer.
+    Closed,
 }
 
 /// What is known of the person a message is for.
@@ -143,7 +130,7 @@ pub struct Recipient {
     pub consent: Consent,
     /// Their time zone as it was found, hopefully an IANA name.
     pub zone: Option<String>,
-    /// The session of the channel; none where free text is always taken.
+    /// The session of the channel; none where free text is always taken, or the vendor does not say.
     pub session: Option<Session>,
     /// When messages went out to them, in any order. Those within the cap's period suffice.
     pub sent_at: Vec<i64>,
@@ -166,16 +153,12 @@ pub fn decide(intent: &Intent, recipient: &Recipient, policy: &Policy, now: i64)
     if now > latest {
         return Decision::Drop(DropReason::TooOld { happened_at, max_age });
     }
-    let form = match recipient.session {
-        Some(session) if !session.is_open(now) && !intent.template_allowed => {
-            return Decision::Drop(DropReason::SessionClosed(session));
-        }
-        Some(session) if !session.is_open(now) => Form::Template,
-        _ => Form::Text,
-    };
+    if recipient.session == Some(Session::Closed) {
+        return Decision::Drop(DropReason::SessionClosed);
+    }
     // The customer may write again while it is held: whether the window is open is asked anew at `until`.
     match held(recipient, policy, now, latest) {
-        None => Decision::Pass(form),
+        None => Decision::Pass,
         Some((Some(until), reason)) => Decision::Hold { until, reason },
         Some((None, by)) => Decision::Drop(DropReason::HeldTooLong { by, max_age }),
     }

@@ -6,8 +6,8 @@ use std::num::NonZeroU32;
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Offset, TimeZone, Utc, Weekday};
 use chrono_tz::{TZ_VARIANTS, Tz};
 use counterpart_core::gate::{
-    Cap, Consent, Decision, DropReason, Form, Intent, LiveEvent, Origin, Period, Policy, Purpose, Quiet, Recipient,
-    Session, decide,
+    Cap, Consent, Decision, DropReason, Intent, LiveEvent, Origin, Period, Policy, Purpose, Quiet, Recipient, Session,
+    decide,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -110,11 +110,10 @@ fn cases() -> impl Strategy<Value = Case> {
     );
     let people = (
         prop_oneof![8 => Just(Consent::Given), 4 => Just(Consent::Unknown), 1 => Just(Consent::OptedOut)],
-        prop::option::of(prop::option::weighted(0.9, 0..30 * HOUR)),
+        prop::option::of(prop_oneof![3 => Just(Session::Open), 1 => Just(Session::Closed)]),
         prop::collection::vec(0..3 * DAY, 0..6),
     );
     let flow = (
-        any::<bool>(),
         prop::option::weighted(0.05, Just("delivered".to_owned())),
         prop::bool::weighted(0.1),
         prop::bool::weighted(0.1),
@@ -124,7 +123,7 @@ fn cases() -> impl Strategy<Value = Case> {
     (instant(), quiet, people, flow, limits).prop_map(|(now, quiet, people, flow, limits)| {
         let (night, zone, known, days, holidays) = quiet;
         let (consent, session, sent_ago) = people;
-        let (template_allowed, overtaken_by, marketing, consent_required, age) = flow;
+        let (overtaken_by, marketing, consent_required, age) = flow;
         let (max_age, cap) = limits;
         let today = DateTime::from_timestamp_millis(now).expect("a time").date_naive();
         let event = LiveEvent::new(Origin::Live, now - age, now).expect("it is live");
@@ -141,11 +140,11 @@ fn cases() -> impl Strategy<Value = Case> {
             ..quiet_of(night, fallback)
         });
         Case {
-            intent: Intent { event, purpose, template_allowed, overtaken_by },
+            intent: Intent { event, purpose, overtaken_by },
             recipient: Recipient {
                 consent,
                 zone: own,
-                session: session.map(|ago| Session::day(ago.map(|ago| now - ago))),
+                session,
                 sent_at: sent_ago.into_iter().map(|ago| now - ago).collect(),
             },
             policy: Policy {
@@ -164,7 +163,7 @@ fn cases() -> impl Strategy<Value = Case> {
 /// When a message goes out, if nothing changes; a dropped one never does.
 fn goes_out_at(decision: &Decision, now: i64) -> i64 {
     match decision {
-        Decision::Pass(_) => now,
+        Decision::Pass => now,
         Decision::Hold { until, .. } => *until,
         Decision::Drop(_) => i64::MAX,
     }
@@ -180,7 +179,7 @@ proptest! {
     #[test]
     fn what_passes_breaks_no_rule(case in cases()) {
         let Case { intent, recipient, policy, now, .. } = &case;
-        let Decision::Pass(form) = case.decide_at(*now) else { return Ok(()) };
+        let Decision::Pass = case.decide_at(*now) else { return Ok(()) };
         prop_assert!(case.is_day(*now), "in quiet hours");
         prop_assert!(case.is_under_cap(*now), "over the cap");
         prop_assert!(now - intent.event.happened_at() <= policy.max_age.ms(), "too old");
@@ -188,9 +187,7 @@ proptest! {
         prop_assert!(recipient.consent != Consent::OptedOut, "opted out");
         let needed = policy.consent_required || intent.purpose == Purpose::Marketing;
         prop_assert!(!needed || recipient.consent == Consent::Given, "no consent");
-        let open = recipient.session.is_none_or(|s| s.last_inbound_at.is_some_and(|last| now - last <= DAY));
-        prop_assert_eq!(form, if open { Form::Text } else { Form::Template });
-        prop_assert!(open || intent.template_allowed, "no session and no template");
+        prop_assert!(recipient.session != Some(Session::Closed), "no session");
     }
 
     #[test]
@@ -202,7 +199,7 @@ proptest! {
     #[test]
     fn a_hold_ends_at_the_first_moment_that_is_allowed(case in cases()) {
         match case.decide_at(case.now) {
-            Decision::Pass(_) => prop_assert_eq!(case.first_allowed(), Some(case.now)),
+            Decision::Pass => prop_assert_eq!(case.first_allowed(), Some(case.now)),
             Decision::Hold { until, .. } => {
                 prop_assert!(until > case.now);
                 prop_assert_eq!(case.first_allowed(), Some(until));
@@ -216,9 +213,7 @@ proptest! {
     fn asked_again_at_until_it_passes(case in cases()) {
         let Decision::Hold { until, .. } = case.decide_at(case.now) else { return Ok(()) };
         let again = case.decide_at(until);
-        // Only the session may have ended meanwhile, where there is no template.
-        let ended = matches!(again, Decision::Drop(DropReason::SessionClosed(_)));
-        prop_assert!(matches!(again, Decision::Pass(_)) || ended, "{}", again);
+        prop_assert!(matches!(again, Decision::Pass), "{}", again);
     }
 
     #[test]
@@ -227,7 +222,6 @@ proptest! {
         let between = case.now + ((until - case.now) as f64 * part) as i64;
         match case.decide_at(between.min(until - 1)) {
             Decision::Hold { until: again, .. } => prop_assert_eq!(again, until),
-            Decision::Drop(DropReason::SessionClosed(_)) => {}
             other => prop_assert!(false, "{}", other),
         }
     }
@@ -248,9 +242,9 @@ proptest! {
         younger.policy.max_age = Period::from_ms(shorter.min(case.policy.max_age.ms())).expect("above 0");
         let mut consenting = case.clone();
         consenting.policy.consent_required = true;
-        let mut bare = case.clone();
-        bare.intent.template_allowed = false;
-        for stricter in [busier, younger, consenting, bare] {
+        let mut silent = case.clone();
+        silent.recipient.session = Some(Session::Closed);
+        for stricter in [busier, younger, consenting, silent] {
             prop_assert!(goes_out_at(&stricter.decide_at(case.now), case.now) >= before);
         }
         let (mut sleepless, mut uncapped) = (case.clone(), case.clone());
@@ -284,13 +278,12 @@ proptest! {
     #[test]
     fn no_time_makes_it_panic(
         case in cases(),
-        times in prop::array::uniform4(prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX), 8_210_000_000_000_000..8_220_000_000_000_000_i64]),
+        times in prop::array::uniform3(prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX), 8_210_000_000_000_000..8_220_000_000_000_000_i64]),
         length in prop_oneof![1..i64::MAX, Just(i64::MAX)],
     ) {
-        let [happened, now, inbound, sent] = times;
+        let [happened, now, sent] = times;
         let mut case = case;
         case.intent.event = LiveEvent::new(Origin::Live, happened, i64::MAX).expect("it is live");
-        case.recipient.session = case.recipient.session.map(|_| Session::day(Some(inbound)));
         case.recipient.sent_at = vec![sent, happened, now];
         let length = Period::from_ms(length).expect("above 0");
         case.policy.max_age = length;
@@ -394,7 +387,7 @@ fn every_minute_of_the_nights_of_clock_changes() {
                     let Some(expected) = (if day { Some(now) } else { after }) else { continue };
                     let event = LiveEvent::new(Origin::Live, now, now).expect("it is live");
                     let purpose = Purpose::Transactional;
-                    let intent = Intent { event, purpose, template_allowed: false, overtaken_by: None };
+                    let intent = Intent { event, purpose, overtaken_by: None };
                     let decision = decide(&intent, &recipient, &policy, now);
                     assert_eq!(
                         goes_out_at(&decision, now),

@@ -2,7 +2,7 @@
 
 use chrono::DateTime;
 use counterpart_core::gate::{
-    Cap, Consent, Decision, DropReason, Form, HoldReason, Intent, LiveEvent, NotLive, Origin, Period, Policy, Purpose,
+    Cap, Consent, Decision, DropReason, HoldReason, Intent, LiveEvent, NotLive, Origin, Period, Policy, Purpose,
     QuietHours, Recipient, Rule, Session, Zone, decide,
 };
 
@@ -19,7 +19,7 @@ fn policy(text: &str) -> Policy {
 
 fn intent(happened_at: i64) -> Intent {
     let event = LiveEvent::new(Origin::Live, happened_at, happened_at).expect("it is live");
-    Intent { event, purpose: Purpose::Transactional, template_allowed: false, overtaken_by: None }
+    Intent { event, purpose: Purpose::Transactional, overtaken_by: None }
 }
 
 fn lives_in(zone: &str) -> Recipient {
@@ -29,7 +29,7 @@ fn lives_in(zone: &str) -> Recipient {
 /// When a message on an event of `now` is allowed to somebody in a zone.
 fn until(policy: &Policy, zone: &str, now: &str) -> String {
     match decide(&intent(at(now)), &lives_in(zone), policy, at(now)) {
-        Decision::Pass(_) => "now".to_owned(),
+        Decision::Pass => "now".to_owned(),
         Decision::Hold { until, .. } => DateTime::from_timestamp_millis(until).expect("a time").to_rfc3339(),
         Decision::Drop(reason) => panic!("dropped: {reason}"),
     }
@@ -46,7 +46,7 @@ fn history_never_reaches_a_customer() {
 fn a_clock_that_runs_ahead_makes_no_event_that_never_ages() {
     let event = LiveEvent::new(Origin::Live, 1000 * DAY, DAY).expect("it is live");
     let intent = Intent { event, ..intent(0) };
-    assert_eq!(decide(&intent, &Recipient::default(), &Policy::default(), 2 * DAY), Decision::Pass(Form::Text));
+    assert_eq!(decide(&intent, &Recipient::default(), &Policy::default(), 2 * DAY), Decision::Pass);
     assert_eq!(decide(&intent, &Recipient::default(), &Policy::default(), 2 * DAY + 1).reason(), "too_old");
 }
 
@@ -110,35 +110,14 @@ fn overtaken_news_is_not_told() {
 }
 
 #[test]
-fn the_session_window_is_open_for_24_hours_to_the_millisecond() {
-    let last = at("2026-03-10T12:00:00Z");
-    let cases = [
-        ("2026-03-10T12:00:00Z", "clear", "clear"),
-        ("2026-03-11T11:59:59Z", "clear", "clear"),
-        ("2026-03-11T12:00:00Z", "clear", "clear"),
-        ("2026-03-11T12:00:00.001Z", "session_closed", "template"),
-        ("2026-03-11T12:00:01Z", "session_closed", "template"),
-        // Our clock behind the far end's.
-        ("2026-03-10T11:59:00Z", "clear", "clear"),
-    ];
-    let recipient = Recipient { session: Some(Session::day(Some(last))), ..Recipient::default() };
-    for (now, plain, with_template) in cases {
-        let now = at(now);
-        let templated = Intent { template_allowed: true, ..intent(now) };
-        assert_eq!(decide(&intent(now), &recipient, &Policy::default(), now).reason(), plain, "{now}");
-        assert_eq!(decide(&templated, &recipient, &Policy::default(), now).reason(), with_template, "{now}");
-    }
-}
-
-#[test]
-fn who_never_wrote_has_no_session_and_not_every_channel_has_one() {
-    let never = Recipient { session: Some(Session::day(None)), ..Recipient::default() };
-    assert_eq!(decide(&intent(0), &never, &Policy::default(), 0).reason(), "session_closed");
-    let templated = Intent { template_allowed: true, ..intent(0) };
-    assert_eq!(decide(&templated, &never, &Policy::default(), 0), Decision::Pass(Form::Template));
-    assert_eq!(decide(&templated, &Recipient::default(), &Policy::default(), 0), Decision::Pass(Form::Text));
-    let week = Session { window: "7d".parse().expect("a period"), last_inbound_at: Some(0) };
-    assert!(week.is_open(7 * DAY) && !week.is_open(7 * DAY + 1));
+fn a_closed_session_takes_no_message_and_not_every_channel_has_one() {
+    let asked = |session| {
+        let recipient = Recipient { session, ..Recipient::default() };
+        decide(&intent(0), &recipient, &Policy::default(), 0)
+    };
+    assert_eq!(asked(Some(Session::Closed)), Decision::Drop(DropReason::SessionClosed));
+    assert_eq!(asked(Some(Session::Open)), Decision::Pass);
+    assert_eq!(asked(None), Decision::Pass);
 }
 
 #[test]
@@ -146,10 +125,11 @@ fn a_session_that_ends_in_the_night_is_asked_for_again_in_the_morning() {
     let policy = policy("quiet = { hours = \"21:00-08:00\", fallback_zone = \"UTC\" }");
     let now = at("2026-03-10T23:00:00Z");
     let morning = at("2026-03-11T08:00:00Z");
-    let mut recipient = Recipient { session: Some(Session::day(Some(now - 23 * HOUR))), ..Recipient::default() };
+    let mut recipient = Recipient { session: Some(Session::Open), ..Recipient::default() };
     assert!(matches!(decide(&intent(now), &recipient, &policy, now), Decision::Hold { until, .. } if until == morning));
+    recipient.session = Some(Session::Closed);
     assert_eq!(decide(&intent(now), &recipient, &policy, morning).reason(), "session_closed");
-    recipient.session = Some(Session::day(Some(morning - HOUR)));
+    recipient.session = Some(Session::Open);
     assert_eq!(decide(&intent(now), &recipient, &policy, morning).reason(), "clear");
 }
 
@@ -250,7 +230,7 @@ fn the_cap_slides() {
     let asked = |sent_at: &[i64], now: i64| {
         let recipient = Recipient { sent_at: sent_at.to_vec(), ..Recipient::default() };
         match decide(&intent(now), &recipient, &policy, now) {
-            Decision::Pass(_) => now,
+            Decision::Pass => now,
             Decision::Hold { until, reason } => {
                 assert!(matches!(reason, HoldReason::Cap(_)));
                 until
@@ -335,15 +315,8 @@ fn what_is_kept_is_flat_and_in_stable_words() {
         })
     );
     assert_eq!(
-        kept(&Decision::Pass(Form::Text)),
+        kept(&Decision::Pass),
         serde_json::json!({ "decision": "pass", "reason": "clear", "rule": null, "message": "sent: nothing stands in the way" })
-    );
-    assert_eq!(
-        kept(&Decision::Pass(Form::Template)),
-        serde_json::json!({
-            "decision": "pass", "reason": "template", "rule": "session",
-            "message": "sent as a template: the session window is closed",
-        })
     );
     let dropped = [
         (DropReason::OptedOut, "opted_out", "consent", "not sent: the person has opted out"),
@@ -361,16 +334,10 @@ fn what_is_kept_is_flat_and_in_stable_words() {
             "not sent: the event of 1970-01-01T00:00:00.001Z is older than 24h",
         ),
         (
-            DropReason::SessionClosed(Session::day(Some(0))),
+            DropReason::SessionClosed,
             "session_closed",
             "session",
-            "not sent: the customer's last message, 1970-01-01T00:00:00Z, is more than 24h ago, and there is no template",
-        ),
-        (
-            DropReason::SessionClosed(Session::day(None)),
-            "session_closed",
-            "session",
-            "not sent: the customer never wrote in this channel, and there is no template",
+            "not sent: the channel takes messages only for a while after the customer's last one, and that is over",
         ),
         (
             DropReason::HeldTooLong {

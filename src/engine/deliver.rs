@@ -13,7 +13,9 @@ use counterpart_connectors::{
 use counterpart_core::Slot;
 use counterpart_core::business::{self, Author, Conversation, EventKind, Party, Ticket, Topic};
 use counterpart_core::event::overtakes;
-use counterpart_core::gate::{self, Consent, Decision, Intent, LiveEvent, Origin, Purpose, Recipient};
+use counterpart_core::gate::{
+    self, Consent, Decision, DropReason, Intent, LiveEvent, Origin, Purpose, Recipient, Session,
+};
 use counterpart_core::normalize;
 use serde_json::Value;
 use tracing::field::Empty;
@@ -46,7 +48,8 @@ const ASK_RARELY_MS: Millis = 6 * 3_600_000;
 const MAX_PAGES: usize = 200;
 pub(super) const NO_ROUTE: &str = "no_route";
 const GONE: &str = "its conversation is gone: it looks for another";
-const FELL_BACK: &str = "no_route: it takes the fallback";
+const FELL_BACK: &str = "it takes the fallback";
+const SESSION_CLOSED: &str = "session_closed";
 /// Stands before the contact's id where a conversation with them is being begun.
 const BEGUN: &str = "contact:";
 /// A ticket that opens again within this time after we wrote was opened by what we wrote.
@@ -86,8 +89,8 @@ pub(super) enum Verdict {
     Drop {
         reason: String,
     },
-    /// There is no way here; the flow names another.
-    Move(Fallback),
+    /// There is no way here, and why; the flow names another.
+    Move(&'static str, Fallback),
 }
 
 /// What becomes of a message, for those who look at traces: not what it says, nor to whom.
@@ -137,10 +140,11 @@ impl Worker<'_> {
                 self.set(row, MessageState::Dropped, Some(&reason), 0, None).await?;
                 return Ok(true);
             }
-            Verdict::Move(other) => {
+            Verdict::Move(why, other) => {
                 let (to, conversation) = (other.to.as_str(), other.conversation.as_deref());
                 let now = self.engine.clock.now();
-                self.engine.store.message_moved(row, other.act, to, conversation, FELL_BACK, now).await?;
+                let reason = format!("{why}: {FELL_BACK}");
+                self.engine.store.message_moved(row, other.act, to, conversation, &reason, now).await?;
                 return Ok(true);
             }
         };
@@ -307,24 +311,37 @@ impl Worker<'_> {
             Verdict::Go(todo) => todo.conversation(row).unwrap_or_default(),
             _ => String::new(),
         };
-        let intent = Intent { event, purpose: Purpose::of(&stored.kind), template_allowed: false, overtaken_by };
+        let intent = Intent { event, purpose: Purpose::of(&stored.kind), overtaken_by };
         let sent_at = match &flow.gate.cap {
             Some(cap) => self.engine.store.sent_since(&wired.name, &conversation, now - cap.per.ms()).await?,
             _ => Vec::new(),
         };
-        let recipient =
+        let mut recipient =
             Recipient { consent: consent(&people), zone: row.party.timezone.clone(), session: None, sent_at };
-        let decision = gate::decide(&intent, &recipient, &flow.gate, now);
+        let mut decision = gate::decide(&intent, &recipient, &flow.gate, now);
+        // Only what would go out now is worth the question.
+        if let (Decision::Pass, Verdict::Go(Todo::Talk { conversation })) = (&decision, &way) {
+            recipient.session = match self.session(wired, conversation).await? {
+                Ok(session) => session,
+                Err(error) => return Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: error.message }),
+            };
+            decision = gate::decide(&intent, &recipient, &flow.gate, now);
+        }
         let reason = decision.reason().to_owned();
         let way = match decision {
+            // The customer may never write again: there is no use in waiting.
+            Decision::Drop(DropReason::SessionClosed) => match &flow.fallback {
+                Some(other) if !row.fell_back => Verdict::Move(SESSION_CLOSED, other.clone()),
+                _ => way,
+            },
             Decision::Drop(_) => way,
-            Decision::Pass(_) | Decision::Hold { .. } => or_fallback(way, flow, row, now),
+            Decision::Pass | Decision::Hold { .. } => or_fallback(way, flow, row, now),
         };
-        if matches!(way, Verdict::Move(_)) {
+        if matches!(way, Verdict::Move(..)) {
             return Ok(way);
         }
         match decision {
-            Decision::Pass(_) => Ok(way),
+            Decision::Pass => Ok(way),
             Decision::Hold { until, .. } => Ok(match way {
                 Verdict::Hold { until: later, reason } if later > until => Verdict::Hold { until: later, reason },
                 _ => Verdict::Hold { until, reason },
@@ -336,6 +353,29 @@ impl Worker<'_> {
                     _ => reason,
                 },
             }),
+        }
+    }
+
+    /// Whether the conversation takes a text now. The vendor is asked anew: it closes by itself, and opens when the customer
+    /// writes. None where the vendor does not say.
+    async fn session(
+        &self,
+        wired: &Wired,
+        conversation: &str,
+    ) -> Result<Result<Option<Session>, ConnectorError>, EngineError> {
+        let Some(known) = self.engine.store.document(&wired.name, "conversation", conversation).await? else {
+            return Ok(Ok(None));
+        };
+        let known = parsed(known);
+        if known.can_reply.is_none() {
+            return Ok(Ok(None));
+        }
+        let session = |is_open| if is_open { Session::Open } else { Session::Closed };
+        match self.conversation_now(wired, Lane::Customer, conversation, known).await {
+            Ok(now) => Ok(Ok(now.can_reply.map(session))),
+            // The attempt finds that out, and looks for another one.
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(Ok(None)),
+            Err(error) => Ok(Err(error)),
         }
     }
 
@@ -465,7 +505,7 @@ impl Worker<'_> {
         if row.action == ActKind::Resolve && self.has_open_ticket(flow, row, conversation).await? {
             return Ok(Ok(Some("another ticket is open")));
         }
-        let state = match self.conversation_now(wired, conversation, known).await {
+        let state = match self.conversation_now(wired, Lane::Resolve, conversation, known).await {
             Ok(state) => state,
             Err(error) if error.kind == ErrorKind::NotFound => return Ok(Ok(Some("there is no such conversation"))),
             Err(error) => return Ok(Err(error)),
@@ -509,13 +549,14 @@ impl Worker<'_> {
     async fn conversation_now(
         &self,
         wired: &Wired,
+        lane: Lane,
         conversation: &str,
         known: Conversation,
     ) -> Result<Conversation, ConnectorError> {
         let document = self.engine.documents.get(&(wired.name.clone(), "conversation".to_owned()));
         let can = wired.connection.capabilities_of("conversation").is_some_and(|can| can.fetch);
         let (true, Some(document)) = (can, document) else { return Ok(known) };
-        let record = wired.connection.fetch(Lane::Resolve, "conversation", conversation).await?;
+        let record = wired.connection.fetch(lane, "conversation", conversation).await?;
         Ok(document.read(&record.id, &record.body))
     }
 
@@ -535,8 +576,8 @@ impl Worker<'_> {
             return self.set(row, MessageState::Unknown, row.reason.as_deref(), settled, None).await;
         }
         let found = match row.action {
-            ActKind::OpenTicket => self.marked_ticket(wired, row).await,
-            _ => self.arrived(wired, row).await?,
+            ActKind::OpenTicket => self.marked_ticket(wired, row).await.map(|id| id.map(|id| (id, None))),
+            _ => self.arrived(wired, row).await?.map(|message| message.map(|it| (it.id.clone(), it.undelivered()))),
         };
         let found = match found {
             Ok(found) => found,
@@ -547,9 +588,13 @@ impl Worker<'_> {
             }
         };
         match found {
-            Some(id) => {
+            Some((id, None)) => {
                 count(row, pass);
                 self.set(row, MessageState::Sent, Some("found at the vendor"), 0, Some(&id)).await
+            }
+            Some((id, Some(undelivered))) => {
+                pass.refused += 1;
+                self.set(row, MessageState::Refused, Some(&undelivered), 0, Some(&id)).await
             }
             None if row.attempts >= MAX_ATTEMPTS => {
                 let why = "not there after several attempts";
@@ -565,7 +610,7 @@ impl Worker<'_> {
             return self.set(row, MessageState::Pending, None, 0, None).await;
         };
         let known = self.engine.store.document(&wired.name, "conversation", conversation).await?;
-        match self.conversation_now(wired, conversation, known.map(parsed).unwrap_or_default()).await {
+        match self.conversation_now(wired, Lane::Resolve, conversation, known.map(parsed).unwrap_or_default()).await {
             Ok(state) if !state.id.is_empty() && state.resolved == (row.action == ActKind::Resolve) => {
                 count(row, pass);
                 self.set(row, MessageState::Sent, Some("found at the vendor"), 0, None).await
@@ -579,12 +624,12 @@ impl Worker<'_> {
         }
     }
 
-    /// The vendor's id of the message that an attempt left in its conversation.
+    /// The message that an attempt left in its conversation.
     async fn arrived(
         &self,
         wired: &Wired,
         row: &Message,
-    ) -> Result<Result<Option<String>, ConnectorError>, EngineError> {
+    ) -> Result<Result<Option<business::Message>, ConnectorError>, EngineError> {
         let Some(conversation) = &row.conversation else { return Ok(Ok(None)) };
         let thread = match conversation.strip_prefix(BEGUN) {
             Some(contact) => {
@@ -601,7 +646,7 @@ impl Worker<'_> {
         let marks = self.engine.documents.get(&(wired.name.clone(), "message".to_owned()));
         let marked = marks.is_some_and(|document| document.reads("mark"));
         let mut ours = thread.into_iter().filter(|message| !own.contains(&message.id) && is_it(message, row, marked));
-        Ok(Ok(ours.next().map(|message| message.id)))
+        Ok(Ok(ours.next()))
     }
 
     /// The messages of a contact's conversations in which anything happened since `since`: among them is one that an
@@ -701,7 +746,7 @@ fn or_fallback(way: Verdict, flow: &FlowConfig, row: &Message, now: Millis) -> V
     }
     let due = row.created_at + other.after_ms;
     if now >= due {
-        return Verdict::Move(other.clone());
+        return Verdict::Move(NO_ROUTE, other.clone());
     }
     Verdict::Hold { until: due.min(*until), reason: reason.clone() }
 }

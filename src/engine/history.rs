@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use counterpart_connectors::{Lane, PullMode, PullRequest};
-use counterpart_core::Document;
+use counterpart_core::{Document, business};
 use serde::Serialize;
 
 use super::EngineError;
@@ -19,6 +19,8 @@ pub struct History {
     pub conversations: u64,
     /// Messages in them.
     pub messages: u64,
+    /// Messages of ours that the channel says it could not deliver.
+    pub undelivered: u64,
     /// Conversations that could not be read now.
     pub failed: u64,
 }
@@ -35,9 +37,10 @@ impl Worker<'_> {
                     return Ok(found);
                 }
                 match self.read_thread(wired, document, &conversation).await? {
-                    Some(messages) => {
+                    Some((messages, undelivered)) => {
                         found.conversations += 1;
                         found.messages += messages;
+                        found.undelivered += undelivered;
                     }
                     None => found.failed += 1,
                 }
@@ -46,15 +49,15 @@ impl Worker<'_> {
         Ok(found)
     }
 
-    /// None when the vendor did not let us read to the end.
+    /// The messages there are, and those of ours that were not delivered. None when the vendor did not let us read to the end.
     async fn read_thread(
         &self,
         wired: &Arc<Wired>,
         document: &Document,
         conversation: &Unread,
-    ) -> Result<Option<u64>, EngineError> {
+    ) -> Result<Option<(u64, u64)>, EngineError> {
         let store = &self.engine.store;
-        let mut messages = 0;
+        let (mut messages, mut undelivered) = (0, 0);
         let mut cursor: Option<String> = None;
         loop {
             let parent = Some(conversation.external_id.as_str());
@@ -67,14 +70,23 @@ impl Worker<'_> {
                 }
             };
             messages += page.records.len() as u64;
+            let now = self.engine.clock.now();
+            for record in &page.records {
+                let message: business::Message = document.read(&record.id, &record.body);
+                let Some(why) = message.undelivered() else { continue };
+                if store.message_undelivered(&wired.name, &record.id, message.mark.as_deref(), &why, now).await? {
+                    tracing::warn!(connection = %wired.name, message = %record.id, "{why}");
+                    undelivered += 1;
+                }
+            }
             let rows: Vec<Incoming> =
                 page.records.into_iter().map(|record| observe_document(document, record).row).collect();
-            store.keep_messages(&wired.name, conversation, &rows, self.engine.clock.now()).await?;
+            store.keep_messages(&wired.name, conversation, &rows, now).await?;
             cursor = page.next;
             if cursor.is_none() {
                 let count = i64::try_from(messages).unwrap_or(i64::MAX);
                 store.read_through(conversation, count, self.engine.clock.now()).await?;
-                return Ok(Some(messages));
+                return Ok(Some((messages, undelivered)));
             }
         }
     }

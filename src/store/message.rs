@@ -386,6 +386,35 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    /// The channel says that a message it took does not reach the customer: by its vendor's id, or by our mark on it. Whether
+    /// that is news.
+    pub async fn message_undelivered(
+        &self,
+        connection: &str,
+        remote_id: &str,
+        mark: Option<&str>,
+        reason: &str,
+        now: Millis,
+    ) -> Result<bool> {
+        let mut is_it = Condition::any().add(Column::RemoteId.eq(remote_id));
+        if let Some(mark) = mark {
+            is_it = is_it.add(Column::Mark.eq(mark));
+        }
+        let tx = self.begin().await?;
+        let done = Entity::update_many()
+            .col_expr(Column::State, Expr::value(MessageState::Refused))
+            .col_expr(Column::Reason, Expr::value(reason))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::State.eq(MessageState::Sent))
+            .filter(is_it)
+            .exec(&tx)
+            .await?;
+        tx.commit().await?;
+        Ok(done.rows_affected > 0)
+    }
+
     /// When messages were last sent for one record because of one flow and kind of event, whichever time it happened:
     /// `key` is that of another such intent.
     pub async fn sent_like(&self, key: &str) -> Result<Vec<Millis>> {

@@ -5,16 +5,7 @@ use std::fmt;
 use chrono::{DateTime, NaiveDate, SecondsFormat, Weekday};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Cap, Period, QuietHours, Session, Zone};
-
-/// What to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// The message as text.
-    Text,
-    /// The flow's template: the session window is closed.
-    Template,
-}
+use super::{Cap, Period, QuietHours, Zone};
 
 /// What the gate says.
 ///
@@ -23,7 +14,7 @@ pub enum Form {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Send it now.
-    Pass(Form),
+    Pass,
     /// Ask again at `until`, which is later than now. It passes then unless the facts have changed.
     Hold {
         /// The first moment that is allowed.
@@ -91,8 +82,8 @@ pub enum DropReason {
         /// The policy's age.
         max_age: Period,
     },
-    /// The session window is closed, and there is no template.
-    SessionClosed(Session),
+    /// The channel takes free text only for a while after the customer's last message, and that is over.
+    SessionClosed,
     /// It would be too old when it is allowed at last.
     HeldTooLong {
         /// What would hold it.
@@ -124,18 +115,17 @@ impl Decision {
     /// `pass`, `hold` or `drop`.
     pub fn name(&self) -> &'static str {
         match self {
-            Decision::Pass(_) => "pass",
+            Decision::Pass => "pass",
             Decision::Hold { .. } => "hold",
             Decision::Drop(_) => "drop",
         }
     }
 
-    /// The reason as one stable word: `clear`, `template`, `quiet_hours`, `rest_day`, `holiday`, `cap`, `opted_out`,
+    /// The reason as one stable word: `clear`, `quiet_hours`, `rest_day`, `holiday`, `cap`, `opted_out`,
     /// `no_consent`, `overtaken`, `too_old`, `session_closed`, `held_too_long`.
     pub fn reason(&self) -> &'static str {
         match self {
-            Decision::Pass(Form::Text) => "clear",
-            Decision::Pass(Form::Template) => "template",
+            Decision::Pass => "clear",
             Decision::Hold { reason, .. } => reason.word(),
             Decision::Drop(reason) => reason.word(),
         }
@@ -144,8 +134,7 @@ impl Decision {
     /// The rule that decided; none where nothing stood in the way.
     pub fn rule(&self) -> Option<Rule> {
         match self {
-            Decision::Pass(Form::Text) => None,
-            Decision::Pass(Form::Template) => Some(Rule::Session),
+            Decision::Pass => None,
             Decision::Hold { reason, .. } => Some(reason.rule()),
             Decision::Drop(reason) => Some(reason.rule()),
         }
@@ -177,7 +166,7 @@ impl DropReason {
             DropReason::NoConsent => "no_consent",
             DropReason::Overtaken { .. } => "overtaken",
             DropReason::TooOld { .. } => "too_old",
-            DropReason::SessionClosed(_) => "session_closed",
+            DropReason::SessionClosed => "session_closed",
             DropReason::HeldTooLong { .. } => "held_too_long",
         }
     }
@@ -187,7 +176,7 @@ impl DropReason {
             DropReason::OptedOut | DropReason::NoConsent => Rule::Consent,
             DropReason::Overtaken { .. } => Rule::Overtaken,
             DropReason::TooOld { .. } => Rule::Age,
-            DropReason::SessionClosed(_) => Rule::Session,
+            DropReason::SessionClosed => Rule::Session,
             DropReason::HeldTooLong { by, .. } => by.rule(),
         }
     }
@@ -206,7 +195,7 @@ impl Serialize for Decision {
         }
         let until = match self {
             Decision::Hold { until, .. } => Some(*until),
-            Decision::Pass(_) | Decision::Drop(_) => None,
+            Decision::Pass | Decision::Drop(_) => None,
         };
         let message = self.to_string();
         Kept { decision: self.name(), reason: self.reason(), rule: self.rule(), until, message }.serialize(serializer)
@@ -216,8 +205,7 @@ impl Serialize for Decision {
 impl fmt::Display for Decision {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Decision::Pass(Form::Text) => write!(out, "sent: nothing stands in the way"),
-            Decision::Pass(Form::Template) => write!(out, "sent as a template: the session window is closed"),
+            Decision::Pass => write!(out, "sent: nothing stands in the way"),
             Decision::Hold { until, reason } => write!(out, "held until {}: {reason}", utc(*until)),
             Decision::Drop(reason) => write!(out, "not sent: {reason}"),
         }
@@ -257,15 +245,11 @@ impl fmt::Display for DropReason {
             DropReason::TooOld { happened_at, max_age } => {
                 write!(out, "the event of {} is older than {max_age}", utc(*happened_at))
             }
-            DropReason::SessionClosed(Session { window, last_inbound_at: Some(at) }) => {
+            DropReason::SessionClosed => {
                 write!(
                     out,
-                    "the customer's last message, {}, is more than {window} ago, and there is no template",
-                    utc(*at)
+                    "the channel takes messages only for a while after the customer's last one, and that is over"
                 )
-            }
-            DropReason::SessionClosed(Session { last_inbound_at: None, .. }) => {
-                write!(out, "the customer never wrote in this channel, and there is no template")
             }
             DropReason::HeldTooLong { by, max_age } => {
                 write!(out, "it would be older than {max_age} when it is allowed: {by}")

@@ -35,6 +35,42 @@ fn is_api(instance: &Instance) -> bool {
     instance.setting("channel").unwrap_or("Api") == "Api"
 }
 
+/// For how long after the customer's last message the channel takes text; none where that never ends.
+fn window(instance: &Instance) -> Option<Millis> {
+    let hours = match instance.setting("channel").unwrap_or("Api") {
+        "Whatsapp" | "FacebookPage" | "Instagram" => 24,
+        "Tiktok" => 48,
+        "Api" => instance.setting("agent_reply_time_window").and_then(|hours| hours.parse().ok())?,
+        _ => return None,
+    };
+    Some(hours * 3_600_000)
+}
+
+fn can_reply(instance: &Instance, thread: &Thread, now: Millis) -> bool {
+    let last = || instance.chats.of(thread).rfind(|said| kind(said) == INCOMING);
+    window(instance).is_none_or(|window| last().is_some_and(|said| now < said.at + window))
+}
+
+/// What cannot be delivered is taken, and fails a moment later. Of an API inbox that is its owner's business.
+fn deliver(instance: &mut Instance, now: Millis, id: u64) {
+    let Some(said) = instance.chats.said.get(&id) else { return };
+    let Some(thread) = instance.chats.threads.get(&said.chat) else { return };
+    let goes_out = kind(said) == OUTGOING && !said.private;
+    if !goes_out || is_api(instance) || can_reply(instance, thread, now) {
+        return;
+    }
+    let chat = said.chat;
+    if let Some(said) = instance.chats.said.get_mut(&id) {
+        said.more.insert("status".to_owned(), json!("failed"));
+        let attributes = said.more.entry("content_attributes").or_insert_with(|| json!({}));
+        attributes["external_error"] = json!("131047: Re-engagement message");
+    }
+    if let Some(thread) = instance.chats.threads.get_mut(&chat) {
+        thread.updated_at = now;
+    }
+    events::message_updated(instance, id);
+}
+
 fn server_error() -> Response<Vec<u8>> {
     answer::json(500, &json!({ "status": 500, "error": "Internal Server Error" }))
 }
@@ -143,7 +179,7 @@ fn seconds(at: Option<Millis>) -> Millis {
     at.map_or(0, |at| at / 1000)
 }
 
-pub(super) fn conversation(instance: &Instance, thread: &Thread) -> Value {
+pub(super) fn conversation(instance: &Instance, now: Millis, thread: &Thread) -> Value {
     let last = instance.chats.of(thread).next_back();
     let spoken = instance.chats.of(thread).rfind(|said| kind(said) != ACTIVITY);
     let mut shown = json!({
@@ -155,7 +191,8 @@ pub(super) fn conversation(instance: &Instance, thread: &Thread) -> Value {
             "hmac_verified": false,
         },
         "messages": last.map(|said| wide(instance, said)).into_iter().collect::<Vec<_>>(),
-        "last_non_activity_message": spoken.map(|said| wide(instance, said)), "muted": false, "can_reply": true,
+        "last_non_activity_message": spoken.map(|said| wide(instance, said)), "muted": false,
+        "can_reply": can_reply(instance, thread, now),
         "unread_count": thread.unread.min(10), "snoozed_until": thread.snoozed_until.map(time::iso_millis),
     });
     let times = json!({
@@ -336,7 +373,7 @@ pub(super) fn answer(
     let Some(id) = id.parse().ok().filter(|id| instance.chats.threads.contains_key(id)) else { return not_found() };
     let body = answer::body(request);
     match (request.method(), action) {
-        (&Method::GET, "") => answer::json(200, &conversation(instance, &instance.chats.threads[&id])),
+        (&Method::GET, "") => answer::json(200, &conversation(instance, now, &instance.chats.threads[&id])),
         (&Method::GET, "messages") => messages(instance, id, query),
         (&Method::POST, "messages") => send(instance, now, id, &body),
         (&Method::POST, "toggle_status") => toggle_status(instance, now, id, &body),
@@ -413,9 +450,12 @@ fn list(instance: &Instance, now: Millis, query: &Query, fate: &Fate) -> Respons
     };
     let rows: Vec<Value> = match fate.empty_page && page > 1 {
         true => Vec::new(),
-        false => {
-            ids.iter().skip(from).take(size).map(|id| conversation(instance, &instance.chats.threads[id])).collect()
-        }
+        false => ids
+            .iter()
+            .skip(from)
+            .take(size)
+            .map(|id| conversation(instance, now, &instance.chats.threads[id]))
+            .collect(),
     };
     let meta = counts(all + fate.total_lies.unwrap_or(0) as usize);
     answer::json(200, &json!({ "data": { "meta": meta, "payload": rows } }))
@@ -502,6 +542,7 @@ fn send(instance: &mut Instance, now: Millis, chat: u64, body: &Value) -> Respon
     if !body["echo_id"].is_null() {
         shown["echo_id"] = body["echo_id"].clone();
     }
+    deliver(instance, now, id);
     answer::json(200, &shown)
 }
 
@@ -560,7 +601,12 @@ fn create(instance: &mut Instance, now: Millis, body: &Value) -> Response<Vec<u8
     if let Some(draft) = first {
         write(instance, now, id, draft);
     }
-    answer::json(200, &conversation(instance, &instance.chats.threads[&id]))
+    let shown = conversation(instance, now, &instance.chats.threads[&id]);
+    let first = instance.chats.of(&instance.chats.threads[&id]).next_back().map(|said| said.id);
+    if let Some(first) = first {
+        deliver(instance, now, first);
+    }
+    answer::json(200, &shown)
 }
 
 fn toggle_status(instance: &mut Instance, now: Millis, chat: u64, body: &Value) -> Response<Vec<u8>> {
@@ -593,11 +639,11 @@ fn toggle_status(instance: &mut Instance, now: Millis, chat: u64, body: &Value) 
 // ---- contacts in inboxes -------------------------------------------------------------------------------------------
 
 /// `contacts/{id}/conversations`: the twenty newest, no paging.
-pub(super) fn of_contact(instance: &Instance, id: u64) -> Response<Vec<u8>> {
+pub(super) fn of_contact(instance: &Instance, now: Millis, id: u64) -> Response<Vec<u8>> {
     let mut threads: Vec<&Thread> =
         instance.chats.threads.values().filter(|thread| thread.person == Some(id)).collect();
     threads.sort_by_key(|thread| Reverse(thread.active_at));
-    let rows: Vec<Value> = threads.iter().take(20).map(|thread| conversation(instance, thread)).collect();
+    let rows: Vec<Value> = threads.iter().take(20).map(|thread| conversation(instance, now, thread)).collect();
     answer::json(200, &json!({ "payload": rows }))
 }
 

@@ -34,6 +34,10 @@ pub(super) fn message_created(instance: &mut Instance, id: u64) {
     instance.hooks.happened("message_created", id, &Value::Null, false);
 }
 
+pub(super) fn message_updated(instance: &mut Instance, id: u64) {
+    instance.hooks.happened("message_updated", id, &Value::Null, false);
+}
+
 /// Every incoming message touches its contact.
 pub(super) fn contact_seen(instance: &mut Instance, id: u64, before: Option<Millis>, now: Millis) {
     let changed = json!([
@@ -99,9 +103,9 @@ fn as_contact(person: &Person) -> Value {
     shown
 }
 
-fn as_conversation(instance: &Instance, chat: u64) -> Option<Value> {
+fn as_conversation(instance: &Instance, now: Millis, chat: u64) -> Option<Value> {
     let thread = instance.chats.threads.get(&chat)?;
-    let mut shown = shown_conversation(instance, thread);
+    let mut shown = shown_conversation(instance, now, thread);
     let said = instance.chats.of(thread).rfind(|said| !said.private && kind(said) != 2);
     let sender = person(instance, thread).map(|person| {
         let mut shown = contact(&person);
@@ -131,7 +135,7 @@ fn as_conversation(instance: &Instance, chat: u64) -> Option<Value> {
     Some(shown)
 }
 
-fn as_message(instance: &Instance, id: u64) -> Option<Value> {
+fn as_message(instance: &Instance, now: Millis, id: u64) -> Option<Value> {
     let said = instance.chats.said.get(&id)?;
     let wide = wide(instance, said);
     let type_name = ["incoming", "outgoing", "activity", "template"][kind(said).min(3) as usize];
@@ -152,7 +156,7 @@ fn as_message(instance: &Instance, id: u64) -> Option<Value> {
         "content_attributes": wide["content_attributes"], "additional_attributes": {}, "message_type": type_name,
         "private": said.private, "source_id": wide["source_id"], "created_at": time::iso_millis(said.at),
         "sender": sender, "inbox": { "id": INBOX, "name": "Shop" }, "account": account(),
-        "conversation": as_conversation(instance, said.chat)?,
+        "conversation": as_conversation(instance, now, said.chat)?,
     }))
 }
 
@@ -162,8 +166,8 @@ pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -
     let hook = instance.hooks.registered.get(&pending.hook)?;
     let mut shown = match pending.topic.as_str() {
         topic if topic.starts_with("contact_") => as_contact(&instance.person(pending.resource)?),
-        topic if topic.starts_with("conversation_") => as_conversation(instance, pending.resource)?,
-        topic if topic.starts_with("message_") => as_message(instance, pending.resource)?,
+        topic if topic.starts_with("conversation_") => as_conversation(instance, now, pending.resource)?,
+        topic if topic.starts_with("message_") => as_message(instance, now, pending.resource)?,
         _ => return None,
     };
     shown["event"] = json!(pending.topic);

@@ -99,7 +99,7 @@ pub(crate) fn answer(
         (&Method::POST, "contacts/filter", _) => filter(instance, request),
         (&Method::POST, "actions/contact_merge", _) => merge(instance, now, request),
         (_, _, Some(id)) if !instance.people.contains_key(&id) => not_found(),
-        (&Method::GET, _, Some(id)) if action == "conversations" => conversations::of_contact(instance, id),
+        (&Method::GET, _, Some(id)) if action == "conversations" => conversations::of_contact(instance, now, id),
         (&Method::GET, _, Some(id)) if action == "contactable_inboxes" => conversations::contactable(instance, id),
         (&Method::POST, _, Some(id)) if action == "contact_inboxes" => {
             conversations::add_source(instance, id, &answer::body(request))

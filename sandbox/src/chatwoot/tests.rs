@@ -120,6 +120,30 @@ fn what_may_be_posted_depends_on_the_inbox() {
 }
 
 #[test]
+fn outside_its_window_a_channel_takes_messages_and_delivers_none() {
+    const HOUR: i64 = 3_600_000;
+    let settings = [("channel", "Whatsapp"), ("webhook_topics", "message_updated"), ("webhook_secret", "x")];
+    let (fake, _, chat) = chatting(&settings);
+    let (whole, path) = (at(&format!("conversations/{chat}")), at(&format!("conversations/{chat}/messages")));
+    fake.sandbox.say(20_000, "it", &chat, Author::Customer, "Hello?");
+    assert_eq!(fake.get(20_000 + 24 * HOUR - 1, &whole).body["can_reply"], true);
+    let late = 20_000 + 24 * HOUR;
+    assert_eq!(fake.get(late, &whole).body["can_reply"], false);
+    fake.sandbox.take_hooks();
+    let sent = fake.post(late, &path, &json!({ "content": "x", "content_attributes": { "k": 1 } }));
+    assert_eq!((sent.status, &sent.body["status"]), (200, &json!("sent")), "it fails a moment later");
+    let note = fake.post(late, &path, &json!({ "content": "for us", "private": true }));
+    let rows = fake.get(late, &format!("{path}?after=0")).body["payload"].as_array().unwrap().clone();
+    let of = |id: &Value| rows.iter().find(|row| row["id"] == *id).unwrap().clone();
+    let failed = of(&sent.body["id"]);
+    assert_eq!((&failed["status"], &failed["content_attributes"]["k"]), (&json!("failed"), &json!(1)));
+    assert!(failed["content_attributes"]["external_error"].is_string());
+    assert_eq!(of(&note.body["id"])["status"], "sent");
+    let told = fake.sandbox.take_hooks();
+    assert_eq!(told.iter().filter(|delivery| body(delivery)["event"] == "message_updated").count(), 1);
+}
+
+#[test]
 fn two_hundred_messages_a_minute_are_enough() {
     let (fake, _, chat) = chatting(&[]);
     let path = at(&format!("conversations/{chat}/messages"));

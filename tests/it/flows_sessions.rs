@@ -1,0 +1,129 @@
+//! Channels that take a text only for a while after the customer's last message, and messages that a chat system takes and its
+//! channel then does not deliver.
+
+use counterpart::config::{Fallback, FlowConfig};
+use counterpart::engine::History;
+use counterpart::store::MessageState;
+use counterpart_connectors::{ActKind, Clock};
+use counterpart_core::business::EventKind;
+use counterpart_sandbox::{Author, Vendor};
+
+use crate::flows::{flow, order};
+use crate::requirements::lab::{HOUR, Lab, MINUTE, someone};
+
+/// A chat whose customers write by WhatsApp, and a shop.
+async fn whatsapp(fallback: Option<Fallback>) -> Lab {
+    let systems = [("chat", Vendor::Chatwoot), ("chat2", Vendor::Chatway), ("shop", Vendor::Woocommerce)];
+    let mut lab = Lab::with_fakes(&systems, &[("chat", "channel", "Whatsapp")]).await;
+    let send = flow(EventKind::OrderCreated, ActKind::Send, Some("order-confirmation"));
+    lab.config.flows = vec![FlowConfig { fallback, ..send }];
+    lab
+}
+
+impl Lab {
+    fn ana_orders(&self) {
+        self.sandbox.place_order(self.clock.now(), "shop", &order("ana@example.test", "on-hold"));
+    }
+
+    async fn read_history(&self) -> History {
+        let engine = self.engine(self.network());
+        let worker = engine.worker().await.expect("nobody else works");
+        let history = worker.history(100).await.expect("it reads");
+        worker.close().await.expect("it ends");
+        history
+    }
+}
+
+/// Given a channel that takes texts for a day after the customer's last one, then one goes out to the last minute of it, none
+/// after that, and again once the customer has written; the vendor is asked each time, also where its last word was another.
+#[tokio::test]
+async fn a_closed_session_takes_no_message() {
+    let lab = whatsapp(None).await;
+    let chat = lab.ana().await;
+    lab.clock.advance(23 * HOUR - 10 * MINUTE);
+    lab.ana_orders();
+    assert_eq!(lab.work().await.sent, 1, "{:?}", lab.intents().await);
+    lab.clock.advance(10 * MINUTE);
+    lab.ana_orders();
+    let pass = lab.work().await;
+    let last = lab.intents().await.pop().expect("an intent");
+    assert_eq!((pass.sent, pass.dropped), (0, 1), "{last:?}");
+    assert_eq!((last.state, last.reason.as_deref()), (MessageState::Dropped, Some("session_closed")));
+    lab.sandbox.say(lab.clock.now(), "chat", &chat, Author::Customer, "And where is it?");
+    lab.ana_orders();
+    assert_eq!(lab.work().await.sent, 1, "{:?}", lab.intents().await);
+    assert_eq!(lab.told("chat").len(), 2);
+}
+
+/// Given a closed session and a flow that names another way, then the message takes it at once, and once.
+#[tokio::test]
+async fn a_closed_session_makes_a_message_take_the_other_way() {
+    let fallback = Fallback { act: ActKind::Send, to: "chat2".to_owned(), conversation: None, after_ms: HOUR };
+    let lab = whatsapp(Some(fallback)).await;
+    let person = lab.add("chat2", &someone("Ana", "Lind", "ana@example.test"));
+    lab.sandbox.open_chat(lab.clock.now(), "chat2", &person, Some("Hello?"));
+    lab.ana().await;
+    lab.clock.advance(24 * HOUR);
+    lab.ana_orders();
+    lab.work().await;
+    for _ in 0..3 {
+        lab.clock.advance(HOUR);
+        lab.work().await;
+    }
+    let intent = lab.intents().await.remove(0);
+    assert_eq!((intent.connection.as_str(), intent.state), ("chat2", MessageState::Sent), "{intent:?}");
+    assert_eq!((lab.told("chat").len(), lab.told("chat2").len()), (0, 1));
+}
+
+/// Given the vendor cannot be asked whether the session is open, then the message waits for the answer.
+#[tokio::test]
+async fn a_message_waits_while_nobody_says_whether_the_session_is_open() {
+    let lab = whatsapp(None).await;
+    lab.ana().await;
+    let engine = lab.engine(lab.network());
+    let worker = engine.worker().await.expect("nobody else works");
+    lab.ana_orders();
+    worker.read().await.expect("it reads");
+    lab.faults("5xx=1");
+    worker.pass().await.expect("it works");
+    let waiting = lab.intents().await.remove(0);
+    assert_eq!((waiting.state, waiting.attempts), (MessageState::Held, 0), "{waiting:?}");
+    lab.faults("none");
+    lab.clock.advance(10 * MINUTE);
+    assert_eq!(worker.pass().await.expect("it works").sent, 1, "{:?}", lab.intents().await);
+    worker.close().await.expect("it ends");
+}
+
+/// Given a message that the chat system takes and its channel then does not deliver, whether we had an answer or not, then it
+/// counts as refused with the channel's reason, and is not sent again.
+#[tokio::test]
+async fn a_message_that_is_not_delivered_is_not_sent() {
+    for (faults, found_by_reading) in [("none", 1), ("cut_after=1", 0)] {
+        let mut lab = whatsapp(None).await;
+        lab.set("chat", "inbox_id", serde_json::json!("1"));
+        // She never wrote: the first message of a conversation goes out, and to nobody.
+        lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
+        lab.run().await;
+        lab.work().await;
+        lab.clock.advance(HOUR);
+        lab.ana_orders();
+        let engine = lab.engine(lab.network());
+        let worker = engine.worker().await.expect("nobody else works");
+        worker.read().await.expect("it reads");
+        lab.faults(faults);
+        worker.pass().await.expect("it works");
+        lab.faults("none");
+        worker.close().await.expect("it ends");
+        let mut undelivered = 0;
+        for _ in 0..3 {
+            lab.clock.advance(HOUR);
+            lab.work().await;
+            undelivered += lab.read_history().await.undelivered;
+        }
+        let intent = lab.intents().await.remove(0);
+        let reason = intent.reason.as_deref().unwrap_or_default();
+        assert_eq!((intent.state, undelivered), (MessageState::Refused, found_by_reading), "{faults} {intent:?}");
+        assert!(reason.starts_with("not delivered: 131047"), "{faults} {reason}");
+        assert_eq!(lab.told("chat").len(), 1, "{faults}");
+    }
+}
