@@ -19,14 +19,6 @@ fn parcel(number: &str) -> NewShipment {
 }
 
 impl Lab {
-    /// The shop's orders are read with this file from now on.
-    fn orders_read_with(&mut self, connector: &str, reading: &str) {
-        let own = self.folder.path().join("own").join(connector);
-        std::fs::create_dir_all(&own).expect("the temporary folder is writable");
-        std::fs::write(own.join("order.toml"), reading).expect("the temporary folder is writable");
-        self.config.connectors_dir = Some(self.folder.path().join("own"));
-    }
-
     async fn ship(&self, id: &str, number: &str) {
         self.sandbox.ship_order(self.clock.now(), "shop", id, &parcel(number));
         self.clock.advance(MINUTE);
@@ -42,7 +34,7 @@ async fn parcels_from_before_they_were_read_are_history() {
             let what = format!("{vendor:?} touched first: {touched}");
             let mut lab = Lab::new(&[("chat", Vendor::Chatway), ("shop", vendor)]).await;
             let (blind, _) = reading.split_once("[lists.shipments]").expect("the shipped file tells of parcels");
-            lab.orders_read_with(connector, blind);
+            lab.read_with(connector, "order", blind);
             let refunds = flow(EventKind::OrderRefunded, ActKind::Send, Some("order-refunded"));
             lab.config.flows = vec![refunds];
             lab.ana().await;
@@ -54,7 +46,7 @@ async fn parcels_from_before_they_were_read_are_history() {
             lab.work().await;
             assert_eq!(lab.told("chat"), [""; 0], "{what}");
 
-            lab.orders_read_with(connector, reading);
+            lab.read_with(connector, "order", reading);
             lab.config.flows.push(flow(EventKind::ShipmentCreated, ActKind::Send, Some("shipped")));
             if touched {
                 // The first look with the new file is at an order that changed since.
