@@ -20,6 +20,7 @@ use super::hook::subscription::{self, Subscribe, Subscription};
 use super::hook::{Delivery, HookRefusal, Hooks, Intake, RefusalKind};
 use super::http::Http;
 use super::manifest::{BudgetFacts, Capabilities, Manifest, ManifestProblem};
+use super::problems::duration_ms;
 use super::redact::Redactor;
 use super::rest;
 use super::settings::Settings;
@@ -167,6 +168,12 @@ impl Connection {
     /// Records that match `key` exactly.
     pub async fn find(&self, lane: Lane, stream: &str, key: &MatchKey) -> Result<Vec<RemoteRecord>, ConnectorError> {
         self.connector.find(&self.cx(lane), stream, key).await
+    }
+
+    /// How late a look-up shows what was written, at the latest.
+    pub fn find_lag(&self, stream: &str, key: &MatchKey) -> Millis {
+        let facts = self.manifest().stream(stream).and_then(|stream| stream.find.get(key.kind()));
+        facts.and_then(|find| duration_ms(find.lag.as_deref()?)).unwrap_or(0)
     }
 
     /// Writes; `idempotency_key` is the same for every attempt of one operation.

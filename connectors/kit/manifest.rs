@@ -310,6 +310,10 @@ pub struct FindFacts {
     pub params: BTreeMap<String, String>,
     /// Where the value stands in a record's body; only records that hold exactly it are handed on.
     pub pointer: String,
+    /// How late it shows what was written at the latest: a whole number and `s`, `m`, `h` or `d`. What it does not show is taken
+    /// for missing only after that.
+    #[serde(default)]
+    pub lag: Option<String>,
 }
 
 /// A write.

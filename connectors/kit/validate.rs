@@ -233,6 +233,10 @@ impl Check<'_> {
             }
             self.params(&path, &find.params, &["value"]);
             self.pointer(&path, &find.pointer);
+            if let Some(lag) = find.lag.as_ref().filter(|lag| duration_ms(lag).is_none()) {
+                let at = [path[0], path[1], path[2], path[3], "lag"];
+                self.say(&at, format!("`{lag}` is no length of time"), "write 30s or 10m");
+            }
         }
         for (key, action, with_id) in
             [("create", &facts.create, false), ("update", &facts.update, true), ("delete", &facts.delete, true)]

@@ -2,7 +2,7 @@
 //!
 //! The link to a conversation is a custom field; its id is the setting `chat_field` (900001). `webhook_secret` makes a
 //! trigger tell of every created and changed ticket, our own changes too; `webhook_topics` narrows that to
-//! `ticket.created` or `ticket.updated`.
+//! `ticket.created` or `ticket.updated`. `search_lag_ms` (0) is how late a list by external id shows a new ticket.
 
 use http::{Method, Response};
 use serde_json::{Map, Value, json};
@@ -200,7 +200,7 @@ pub(crate) fn answer(
             let rows = people.map(|(id, person)| (person.updated_at, *id, user(person, &base))).collect();
             export(now, query, fate, &base, "users", rows)
         }
-        (&Method::GET, ["tickets"]) => list(instance, query, fate, &base),
+        (&Method::GET, ["tickets"]) => list(instance, now, query, fate, &base),
         (&Method::POST, ["tickets"]) => create(instance, now, request, fate, &base),
         (method, ["tickets", ticket_id, rest @ ..]) => {
             let Some(row) = id(ticket_id).and_then(|id| instance.desk.rows.get(&id)) else { return not_found() };
@@ -306,12 +306,14 @@ fn export(
     )
 }
 
-fn list(instance: &Instance, query: &Query, fate: &Fate, base: &str) -> Response<Vec<u8>> {
+fn list(instance: &Instance, now: Millis, query: &Query, fate: &Fate, base: &str) -> Response<Vec<u8>> {
     let size = query.number("per_page").unwrap_or(100).clamp(1, 100);
     let page = query.number("page").unwrap_or(1).max(1);
     let rows = instance.desk.rows.values().filter(|row| row.status != "deleted");
-    // The external id need not be unique.
-    let rows = rows.filter(|row| query.get("external_id").is_none_or(|id| row.external_id.as_deref() == Some(id)));
+    // The external id need not be unique, and its index is behind.
+    let lag = instance.number("search_lag_ms").unwrap_or(0) as Millis;
+    let is_found = |row: &&Row, id: &str| row.external_id.as_deref() == Some(id) && row.created_at <= now - lag;
+    let rows = rows.filter(|row| query.get("external_id").is_none_or(|id| is_found(row, id)));
     let mut ids: Vec<u64> = rows.map(|row| row.id).collect();
     instance.shift(&mut ids, fate);
     let from = (page - 1).saturating_mul(size).min(ids.len() as u64) as usize;
@@ -593,6 +595,17 @@ mod tests {
         let late = create(2 * 3_600_000 + 2000, &wanted);
         assert_eq!((late.status, late.header("x-idempotency-lookup")), (201, "miss"));
         assert_eq!(fake.get(9_000_000, "/api/v2/tickets.json?external_id=o-11").body["count"], 2);
+    }
+
+    #[test]
+    fn a_list_by_external_id_can_be_behind() {
+        let fake = fake(&[("search_lag_ms", "300000")]);
+        let wanted = json!({ "ticket": { "subject": "A", "comment": { "body": "B" }, "external_id": "o-11" } });
+        assert_eq!(fake.post(1000, "/api/v2/tickets.json", &wanted).status, 201);
+        let found = |at: i64| fake.get(at, "/api/v2/tickets.json?external_id=o-11").body["count"].clone();
+        assert_eq!((found(300_999), found(301_000)), (json!(0), json!(1)));
+        assert_eq!(fake.get(2000, "/api/v2/tickets.json").body["count"], 1, "only the index is behind");
+        assert_eq!(fake.get(2000, "/api/v2/tickets/1.json").status, 200);
     }
 
     #[test]

@@ -596,6 +596,10 @@ impl Worker<'_> {
                 pass.refused += 1;
                 self.set(row, MessageState::Refused, Some(&undelivered), 0, Some(&id)).await
             }
+            None if row.action == ActKind::OpenTicket && now < Self::shown_by(wired, row) => {
+                let why = "not shown yet, and what was just made shows late there";
+                self.set(row, MessageState::Unknown, Some(why), Self::shown_by(wired, row), None).await
+            }
             None if row.attempts >= MAX_ATTEMPTS => {
                 let why = "not there after several attempts";
                 self.set(row, MessageState::Unknown, Some(why), now + 60 * ASK_AGAIN_MS, None).await

@@ -26,7 +26,6 @@ impl Worker<'_> {
     pub(super) async fn derive(&self, source: &Source, pass: &mut Pass) -> Result<(), EngineError> {
         let store = &self.engine.store;
         let (connection, stream) = (source.wired.name.as_str(), source.stream.as_str());
-        let live_since = self.live_since(source).await?;
         let mut after = 0;
         loop {
             let as_of = store.revision().await?;
@@ -36,32 +35,63 @@ impl Worker<'_> {
             if matches!(stream, "conversation" | "ticket") {
                 self.index(stream, &rows).await?;
             }
-            let ids: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
-            let known = store.known_events(connection, stream, &ids).await?;
-            let told: Vec<Told> = rows.iter().filter_map(|row| told(stream, row)).collect();
-            let ids: Vec<&str> = told.iter().flat_map(|told| &told.parcels).map(Subject::id).collect();
-            let known_parcels = store.known_events(connection, Topic::Shipment.as_str(), &ids).await?;
             let now = self.engine.clock.now();
-            let open: Vec<&Conversation> = told.iter().filter_map(Told::open_conversation).collect();
-            if !open.is_empty() {
-                self.note_undone(source, &open, now).await?;
-            }
-            let mut events = Vec::new();
-            for Told { subject, parcels } in &told {
-                let first_seen = !known.contains_key(subject.id());
-                let is_live = |happened: &Happened| is_live(happened, event::began(subject), first_seen, live_since);
-                for (subject, known) in
-                    std::iter::once((subject, &known)).chain(parcels.iter().map(|parcel| (parcel, &known_parcels)))
-                {
-                    let known = known.get(subject.id()).map(Vec::as_slice).unwrap_or_default();
-                    for one in event::happened(subject, known) {
-                        events.push(self.event(source, subject, one, &is_live, now).await?);
-                    }
-                }
-            }
+            let events = self.events(source, &rows, false, now).await?;
             let looked_at: Vec<i64> = rows.iter().map(|row| row.id).collect();
             pass.events += store.save_events(connection, &events, &looked_at, as_of, now).await?;
         }
+    }
+
+    /// What happened to these records that is not known yet. Of history nothing is news.
+    pub(super) async fn events(
+        &self,
+        source: &Source,
+        rows: &[Changed],
+        is_history: bool,
+        now: Millis,
+    ) -> Result<Vec<NewEvent>, EngineError> {
+        let store = &self.engine.store;
+        let (connection, stream) = (source.wired.name.as_str(), source.stream.as_str());
+        let live = self.live_since(source).await?;
+        let ids: Vec<&str> = rows.iter().map(|row| row.external_id.as_str()).collect();
+        let known = store.known_events(connection, stream, &ids).await?;
+        let told: Vec<Told> = rows.iter().filter_map(|row| told(stream, row)).collect();
+        let ids: Vec<&str> = told.iter().flat_map(|told| &told.parcels).map(Subject::id).collect();
+        let known_parcels = store.known_events(connection, Topic::Shipment.as_str(), &ids).await?;
+        let parcels_live = match ids.is_empty() {
+            true => live,
+            false => self.since(connection, Topic::Shipment.as_str(), live).await?,
+        };
+        let open: Vec<&Conversation> = told.iter().filter_map(Told::open_conversation).collect();
+        if !open.is_empty() && !is_history {
+            self.note_undone(source, &open, now).await?;
+        }
+        let mut events = Vec::new();
+        for Told { subject, parcels } in &told {
+            let news =
+                News { began: event::began(subject), first_seen: !known.contains_key(subject.id()), since: live };
+            let of_parcels = News {
+                // Of an order that did not change since parcels are told of, none came since.
+                first_seen: news.first_seen || (parcels_live > live && !changed_since(subject, parcels_live)),
+                since: parcels_live,
+                ..news
+            };
+            let of_parcels = parcels.iter().map(|parcel| (parcel, &known_parcels, of_parcels));
+            for (subject, known, news) in std::iter::once((subject, &known, news)).chain(of_parcels) {
+                let known = known.get(subject.id()).map(Vec::as_slice).unwrap_or_default();
+                for one in event::happened(subject, known) {
+                    let is_live = !is_history && news.is_live(&one);
+                    // That a conversation is still as we left it is no resolve of somebody's in history either.
+                    let may_be_ours = is_live || (is_history && matches!(subject, Subject::Conversation(_)));
+                    let caused_by = match may_be_ours {
+                        true => self.own_act(source, subject, &one, now).await?,
+                        false => None,
+                    };
+                    events.push(self.event(source, subject, one, is_live, caused_by, now));
+                }
+            }
+        }
+        Ok(events)
     }
 
     /// Makes conversations findable by the contact they are with, and tickets by the conversation they name, or else by
@@ -81,16 +111,15 @@ impl Worker<'_> {
         Ok(self.engine.store.replace_keys(&keys).await?)
     }
 
-    async fn event(
+    fn event(
         &self,
         source: &Source,
         subject: &Subject,
         mut happened: Happened,
-        is_live: &impl Fn(&Happened) -> bool,
+        live: bool,
+        caused_by: Option<i64>,
         now: Millis,
-    ) -> Result<NewEvent, EngineError> {
-        let live = is_live(&happened);
-        let caused_by = if live { self.own_act(source, subject, &happened, now).await? } else { None };
+    ) -> NewEvent {
         if let (Subject::Conversation(_), Some(act)) = (subject, caused_by) {
             // Somebody may resolve it after us, which is another event.
             happened.nth = format!("ours {act}");
@@ -107,7 +136,7 @@ impl Worker<'_> {
                 message.reason = Some(format!("an echo: message {act} of ours did it"));
             }
         }
-        Ok(NewEvent {
+        NewEvent {
             external_id: subject.id().to_owned(),
             kind: happened.kind,
             nth: happened.nth,
@@ -116,7 +145,7 @@ impl Worker<'_> {
             caused_by,
             subject: serde_json::json!(subject),
             messages,
-        })
+        }
     }
 
     /// What a flow does about an event; nothing where its condition does not hold.
@@ -222,10 +251,31 @@ fn subject(stream: &str, row: &Changed) -> Option<Subject> {
     }
 }
 
-/// Whether an event is news. What has no time of its own is, when its record was known before or began since.
-fn is_live(happened: &Happened, began: Option<i64>, first_seen: bool, live_since: Millis) -> bool {
-    match happened.at {
-        Some(at) => at >= live_since,
-        None => !first_seen || began.is_some_and(|began| began >= live_since),
+/// Whether an order changed after a time, as far as it says.
+fn changed_since(subject: &Subject, since: Millis) -> bool {
+    match subject {
+        Subject::Order(order) => order.updated_at.is_none_or(|at| at >= since),
+        Subject::Shipment(_) | Subject::Ticket(_) | Subject::Conversation(_) => true,
+    }
+}
+
+/// By what it is told whether something is news.
+#[derive(Clone, Copy)]
+struct News {
+    /// When the record began, where it says so.
+    began: Option<Millis>,
+    /// Whether nothing is known of it yet.
+    first_seen: bool,
+    /// Since when anything is.
+    since: Millis,
+}
+
+impl News {
+    /// What has no time of its own is news when its record was known before or began since.
+    fn is_live(&self, happened: &Happened) -> bool {
+        match happened.at {
+            Some(at) => at >= self.since,
+            None => !self.first_seen || self.began.is_some_and(|began| began >= self.since),
+        }
     }
 }

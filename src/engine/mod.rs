@@ -19,6 +19,7 @@ mod pull;
 mod push;
 mod reconcile;
 mod report;
+mod reread;
 mod revert;
 mod run;
 mod session;

@@ -99,9 +99,14 @@ impl Worker<'_> {
         wired.connection.open_ticket(Lane::Resolve, new).await
     }
 
+    /// When an attempt to open a ticket of which nothing shows surely opened none: look-ups may lag behind.
+    pub(super) fn shown_by(wired: &Wired, row: &Message) -> Millis {
+        row.attempted_at.unwrap_or(row.created_at) + wired.connection.find_lag("ticket", &marked(row))
+    }
+
     /// The ticket that carries the mark of an intent.
     pub(super) async fn marked_ticket(&self, wired: &Wired, row: &Message) -> Result<Option<String>, ConnectorError> {
-        let key = MatchKey::External { namespace: MARK.to_owned(), value: row.mark.clone() };
+        let key = marked(row);
         let found = wired.connection.find(Lane::Resolve, "ticket", &key).await?;
         Ok(found.into_iter().next().map(|record| record.id))
     }
@@ -197,6 +202,10 @@ impl Worker<'_> {
         }
         Ok(found)
     }
+}
+
+fn marked(row: &Message) -> MatchKey {
+    MatchKey::External { namespace: MARK.to_owned(), value: row.mark.clone() }
 }
 
 /// What an attempt to set fields left.

@@ -23,7 +23,7 @@ const WORK: &str = "messages";
 /// Why nothing more is done for a message.
 const GONE: &str = "the connection is gone";
 /// A vendor's clock may be behind ours by this much when a stream is first read: what happened just before is still news.
-const GRACE_MS: Millis = 60_000;
+pub(super) const GRACE_MS: Millis = 60_000;
 
 /// Does what the flows ask for. Made by [`Engine::worker`]; [`Worker::close`] lets go of it.
 pub struct Worker<'e> {
@@ -143,7 +143,11 @@ impl Engine {
         for name in &names {
             self.store.orphan_messages(name, now + wired[name].config.settle_ms, now).await?;
         }
-        Ok(Worker { engine: self, wired, sources, ledger, holder: holder.to_owned(), run })
+        let worker = Worker { engine: self, wired, sources, ledger, holder: holder.to_owned(), run };
+        for source in &worker.sources {
+            worker.reread(source).await?;
+        }
+        Ok(worker)
     }
 }
 
@@ -209,12 +213,16 @@ impl Worker<'_> {
 
     /// Since when what happens in a stream is news: nothing that was there before the first look ever reaches a customer.
     pub(super) async fn live_since(&self, source: &Source) -> Result<Millis, EngineError> {
-        let key = format!("live_since:{}:{}", source.wired.name, source.stream);
+        self.since(&source.wired.name, &source.stream, self.engine.clock.now() - GRACE_MS).await
+    }
+
+    /// The same of one kind of thing that a connection tells of; `first` where nobody asked before.
+    pub(super) async fn since(&self, connection: &str, kind: &str, first: Millis) -> Result<Millis, EngineError> {
+        let key = format!("live_since:{connection}:{kind}");
         if let Some(known) = self.engine.store.meta_get(&key).await?.and_then(|text| text.parse().ok()) {
             return Ok(known);
         }
-        let since = self.engine.clock.now() - GRACE_MS;
-        self.engine.store.meta_set(&key, &since.to_string()).await?;
-        Ok(since)
+        self.engine.store.meta_set(&key, &first.to_string()).await?;
+        Ok(first)
     }
 }

@@ -24,7 +24,7 @@ pub struct Changed {
     pub id: i64,
     /// The vendor's id.
     pub external_id: String,
-    /// What it says, in the model of its kind.
+    /// What it says, in the model of its kind, or in the vendor's words.
     pub value: Value,
     /// Whether the vendor says that it is gone, or it was missing from two complete scans.
     pub gone: bool,
@@ -97,6 +97,40 @@ impl Store {
             })?;
             let value = super::json::from_text("record", &id.to_string(), &text)?;
             Ok(Changed { id, external_id, value, gone: state != super::RecordState::Live })
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    /// Business records of a stream that are there, by number, each as the vendor last showed it.
+    pub async fn as_last_shown(
+        &self,
+        connection: &str,
+        stream: &str,
+        after_id: i64,
+        limit: u64,
+    ) -> Result<Vec<Changed>> {
+        use record::Column;
+        let rows: Vec<(i64, String, String)> = record::Entity::find()
+            .select_only()
+            .columns([Column::Id, Column::ExternalId])
+            .column(body::Column::Remote)
+            .join(
+                sea_orm::JoinType::InnerJoin,
+                record::Entity::belongs_to(body::Entity).from(Column::Id).to(body::Column::RecordId).into(),
+            )
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Stream.eq(stream))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::State.eq(super::RecordState::Live))
+            .filter(Column::Id.gt(after_id))
+            .order_by_asc(Column::Id)
+            .limit(limit)
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        let read = |(id, external_id, remote): (i64, String, String)| {
+            let value = super::json::from_text("record", &id.to_string(), &remote)?;
+            Ok(Changed { id, external_id, value, gone: false })
         };
         rows.into_iter().map(read).collect()
     }

@@ -94,6 +94,10 @@ async fn chat_opens_tickets(chat: Vendor, desk: Vendor) -> Lab {
     if desk == Vendor::Rt {
         lab.set("desk", "queue", json!("General"));
     }
+    opening_tickets(lab).await
+}
+
+async fn opening_tickets(mut lab: Lab) -> Lab {
     write_text(&mut lab, "from-chat", "conversation.resolved", TICKET);
     let open = flow(EventKind::ConversationResolved, ActKind::OpenTicket, Some("from-chat"));
     lab.config.flows.push(FlowConfig { from: "chat".to_owned(), to: "desk".to_owned(), ..open });
@@ -161,6 +165,51 @@ async fn a_ticket_is_made_from_a_chat_once_and_leads_back_to_it() {
             lab.later().await;
             assert_eq!((lab.later().await, lab.made()), (Pass::default(), 1), "{what}");
         }
+    }
+}
+
+/// Given a desk whose look-ups lag behind, when the call that opens a ticket has no answer, then that the ticket does not show yet
+/// is no reason to open another; when it still does not show after the time that the desk takes, the attempt is made again, with
+/// one effect, also where the desk lags longer than it says.
+#[tokio::test]
+async fn a_ticket_that_shows_late_is_not_opened_twice() {
+    for (lag, faults) in [(5, "cut_after=1"), (5, "cut_before=1"), (20, "cut_after=1"), (20, "error_after=1")] {
+        let what = format!("{lag} minutes, {faults}");
+        let millis = (lag * MINUTE).to_string();
+        let fakes = [("desk", "search_lag_ms", millis.as_str())];
+        let systems = [("chat", Vendor::Chatwoot), ("desk", Vendor::Zendesk)];
+        let lab = opening_tickets(Lab::with_fakes(&systems, &fakes).await).await;
+        lab.resolved_chat().await;
+        let (made, shows_in_time) = (faults != "cut_before=1", lag < 10);
+        {
+            let engine = lab.engine(lab.network());
+            let worker = engine.worker().await.expect("nobody else works");
+            worker.read().await.expect("it reads");
+            lab.faults(faults);
+            worker.pass().await.expect("it works");
+            lab.faults("none");
+            worker.close().await.expect("it ends");
+        }
+        assert_eq!(lab.made(), usize::from(made), "{what}");
+        for _ in 0..3 {
+            lab.later().await;
+            let waiting = lab.intents().await.remove(0);
+            let found = made && shows_in_time && waiting.state == MessageState::Sent;
+            assert!(waiting.state == MessageState::Unknown || found, "{what} {waiting:?}");
+            assert_eq!((waiting.attempts, lab.made()), (1, usize::from(made)), "{what} {waiting:?}");
+        }
+        for _ in 0..3 {
+            lab.clock.advance(10 * MINUTE);
+            lab.work().await;
+        }
+        let done = lab.intents().await.remove(0);
+        assert_eq!((done.state, lab.made()), (MessageState::Sent, 1), "{what} {done:?}");
+        let attempts = if made && shows_in_time { 1 } else { 2 };
+        assert_eq!(done.attempts, attempts, "{what} {done:?}");
+        // And hours later there is still one.
+        lab.clock.advance(3 * HOUR);
+        lab.work().await;
+        assert_eq!((lab.later().await, lab.made()), (Pass::default(), 1), "{what}");
     }
 }
 

@@ -19,6 +19,8 @@ use crate::sim::{Death, InProcess, SimClock, connection};
 pub const MINUTE: Millis = 60_000;
 pub const HOUR: Millis = 60 * MINUTE;
 pub const DAY: Millis = 24 * HOUR;
+/// The shipped reading file, with the field of the fake.
+const ZENDESK: &str = include_str!("../../../mappings/ticket/zendesk.toml");
 /// When every lab opens.
 pub const START: Millis = 1_790_000_000_000;
 
@@ -79,7 +81,21 @@ impl Lab {
         store.migrate().await.expect("the schema applies");
         let sandbox = Arc::new(Sandbox::new(Options { seed: 7, faults: Faults::none(), instances }));
         let folder = tempfile::tempdir().expect("the temporary folder is writable");
-        Lab { clock: SimClock::at(START), sandbox, store, config, skew: 0, folder }
+        let mut lab = Lab { clock: SimClock::at(START), sandbox, store, config, skew: 0, folder };
+        if systems.iter().any(|(_, vendor)| *vendor == Vendor::Zendesk) {
+            // Which field names the chat is for the operator to say.
+            let reading = ZENDESK.replace("# conversation = ", "conversation = ");
+            lab.read_with("zendesk", "ticket", &reading);
+        }
+        lab
+    }
+
+    /// Records of a kind are read with this file from now on.
+    pub fn read_with(&mut self, connector: &str, kind: &str, reading: &str) {
+        let own = self.folder.path().join("own").join(connector);
+        std::fs::create_dir_all(&own).expect("the temporary folder is writable");
+        std::fs::write(own.join(format!("{kind}.toml")), reading).expect("the temporary folder is writable");
+        self.config.connectors_dir = Some(self.folder.path().join("own"));
     }
 
     // ---- given -----------------------------------------------------------------------------------------------------
