@@ -3,7 +3,7 @@
 //! Pure: the same inputs give the same result, whatever order the sides come in. Nothing is decided here about sending;
 //! the result says what every side should be written, what its new base is, and which values were in conflict.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -149,8 +149,6 @@ pub struct SideResult {
     pub before: Fields,
     /// The new base, where it differs from the old one.
     pub agreed: Option<Agreed>,
-    /// One-way fields that were edited on the wrong side and are written again.
-    pub restored: BTreeSet<FieldName>,
     /// Fields whose value here is not valid in its kind, with why: they have no say and are not written over.
     pub invalid: BTreeMap<FieldName, String>,
 }
@@ -447,9 +445,6 @@ fn follow(field: &FieldName, wanted: &Slot, side: &Side<'_>, result: &mut SideRe
     let unholdable = projected == Slot::Cleared && *wanted != Slot::Cleared;
     if settled || unholdable || unreadable() {
         return;
-    }
-    if !side.mapping.provides(field) && base.is_some_and(|base| !agree(&base.here, here)) {
-        result.restored.insert(field.clone());
     }
     // What it shows has been taken into account: should the write be lost, it must not count as an edit the next time.
     if observed.is_some() && base.is_none_or(|base| !agree(&base.here, here)) {
