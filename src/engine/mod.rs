@@ -9,6 +9,7 @@ mod conformance;
 mod decide;
 mod deletion;
 mod deliver;
+mod explain;
 mod happen;
 mod history;
 mod intake;
@@ -36,6 +37,7 @@ use counterpart_core::mapping::{Diagnostic, Mapping};
 use tokio_util::sync::CancellationToken;
 
 pub use decide::Decision;
+pub use explain::LeftAlone;
 pub use history::History;
 pub use progress::{Event, Progress, Silent};
 pub use report::{

@@ -1124,3 +1124,66 @@ fn status_tells_the_living_from_the_dead() {
     let (status, code) = place.json(&["status"]);
     assert!(code == 3 && status["degraded"].to_string().contains("ended without a word"), "{status:#}");
 }
+
+/// Every field that was not written to a side has its reason: what the mapping lets through, what waits, and what stands between
+/// the merge and a write.
+#[test]
+fn an_explanation_says_why_a_field_was_left_alone() {
+    let place = Place::new(6);
+    let mapping = include_str!("../../mappings/contact/woocommerce.toml");
+    let company = "company = { remote = \"/billing/company\", cleared = \"empty\" }";
+    assert!(mapping.contains(company));
+    let mapping = mapping.replace(company, "company = { remote = \"/billing/company\", direction = \"in\" }");
+    std::fs::write(place.folder.path().join("shop.toml"), mapping).expect("a file");
+    let config =
+        place.config().replace("connector = \"woocommerce\"", "connector = \"woocommerce\"\nmapping = \"shop.toml\"");
+    place.write(&config);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let person = place.sandbox.people("house")[4].clone();
+    let email = person.email.clone().expect("an address");
+    let left = |place: &Place| {
+        let (explained, code) = place.json(&["explain", "person", &email]);
+        assert_eq!(code, 0, "{explained:#}");
+        let records = explained["records"].as_array().expect("records").clone();
+        let of = |record: &Value| record["left_alone"].as_array().expect("a list").clone();
+        records.iter().flat_map(of).collect::<Vec<Value>>()
+    };
+    let why = |left: &[Value], field: &str| {
+        let found = left.iter().find(|entry| entry["field"] == field);
+        found.map_or(String::new(), |entry| entry["why"].as_str().expect("a reason").to_owned())
+    };
+
+    // One way only.
+    place.sandbox.edit(1_800_000_000_000, "house", &person.id, "company", Some("Elsewhere"));
+    place.run(&["sync"]);
+    assert_eq!(why(&left(&place), "company"), "its mapping reads it and never writes it");
+    let said = stdout(&place.run(&["explain", "person", &email]));
+    assert!(said.contains("left alone: company: its mapping reads it and never writes it"), "{said}");
+
+    // A guard, then a connection that is never written to: decided by the merge, and not carried out.
+    place.sandbox.edit(1_800_000_100_000, "house", &person.id, "phone", Some("+46701112233"));
+    place.write(&format!("{config}guard = {{ max_updates = \"0\" }}\n"));
+    let (report, code) = place.json(&["sync"]);
+    assert_eq!(code, 4, "{report:#}");
+    assert_eq!(why(&left(&place), "phone"), format!("a guard stopped run {} before it was written", report["run"]));
+    place.write(&config.replace("[connections.shop]", "[connections.shop]\nread_only = true"));
+    assert_eq!(why(&left(&place), "phone"), "its connection is `read_only`");
+    place.write(&config);
+    place.run(&["sync"]);
+    assert_eq!(why(&left(&place), "phone"), "", "it is there now");
+
+    // Two opinions wait for a person, and the entry is named.
+    let buyer = place.sandbox.people("shop").into_iter().find(|buyer| buyer.email.as_deref() == Some(&email));
+    let buyer = buyer.expect("the same person");
+    place.sandbox.edit(1_800_000_200_000, "house", &person.id, "phone", Some("+46701112244"));
+    place.sandbox.edit(1_800_000_200_000, "shop", &buyer.id, "phone", Some("+46701112255"));
+    place.run(&["sync"]);
+    let waiting = left(&place);
+    let (queue, _) = place.json(&["conflicts", "list"]);
+    let entries: Vec<&Value> = waiting.iter().filter(|entry| entry["field"] == "phone").collect();
+    assert_eq!(entries.len(), 2, "{waiting:#?}");
+    for entry in entries {
+        assert_eq!(entry["why"], "it waits for a person to decide");
+        assert_eq!(entry["conflict"], queue["conflicts"][0]["id"], "{queue:#}");
+    }
+}
