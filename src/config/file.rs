@@ -46,7 +46,7 @@ fn default_tenant() -> String {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StoreFile {
-    /// `sqlite://FILE`, or `postgres://…` when several machines share the work.
+    /// `sqlite://FILE`, beside this file unless its path is whole, or `postgres://…` when several machines share the work.
     #[serde(default = "default_url")]
     pub url: String,
 }

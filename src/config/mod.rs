@@ -3,9 +3,11 @@
 //! Secrets are references to the environment or to a file; the values are read when the configuration is loaded, never
 //! printed and never stored.
 
+mod extract;
 mod file;
 mod links;
 mod load;
+mod places;
 mod secret;
 
 use std::collections::BTreeMap;

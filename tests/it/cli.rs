@@ -1187,3 +1187,120 @@ fn an_explanation_says_why_a_field_was_left_alone() {
         assert_eq!(entry["conflict"], queue["conflicts"][0]["id"], "{queue:#}");
     }
 }
+
+/// Keys that nobody knows, values of the wrong type and what is missing are told together, each with its place, and so is
+/// what is wrong besides.
+#[test]
+fn unknown_keys_come_all_at_once() {
+    let place = Place::new(1);
+    let config = place
+        .config()
+        .replace("[store]", "[store]\ncolour = 1")
+        .replace("connector = \"crm\"", "connector = \"crm\"\nreadonly = true")
+        .replace(
+            "conflict = {",
+            "shedule = \"0 2 * * *\"\nguard = { max_delete = \"1%\", emptied = false }\nconflict = {",
+        )
+        + "\n[[syncs]]\nname = \"more\"\nkind = \"contact\"\nbetween = [\"house\", \"shop\"]\nsurprise = 1\n\n\
+           [serve]\nlisten = \"nowhere\"\n";
+    let told = |config: &str| {
+        place.write(config);
+        let (report, code) = place.json(&["check"]);
+        assert_eq!(code, 2, "{report:#}");
+        let problems = report["error"]["problems"].as_array().expect("a list of problems").clone();
+        let line = |p: &Value| {
+            let text = |key: &str| p[key].as_str().expect("a text").to_owned();
+            (format!("{}:{} {}", p["line"], p["column"], text("message")), text("help"))
+        };
+        problems.iter().map(line).collect::<Vec<(String, String)>>()
+    };
+    let found = told(&config);
+    let expected = [
+        ("2:1 `store.colour`: unknown field", "known here are url"),
+        ("7:1 connector `crm` has no setting `readonly`", "did you mean `read_only`?"),
+        ("21:1 `syncs.0.shedule`: unknown field", "did you mean `schedule`?"),
+        ("22:11 `syncs.0.guard.max_delete`: unknown field", "did you mean `max_deletes`?"),
+        ("29:1 `syncs.1.surprise`: unknown field", "known here are name"),
+        ("32:1 `nowhere` is no address with a port", "write `127.0.0.1:8787`"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for ((message, help), (wanted, way_out)) in found.iter().zip(expected) {
+        assert!(message == wanted && help.starts_with(way_out), "{message} ({help}), not {wanted} ({way_out})");
+    }
+
+    // What cannot be read hides none of them, and what is missing for that reason alone is not told.
+    let broken = config
+        .replace("name = \"people\"", "name = [\"people\"]")
+        .replace("name = \"more\"\n", "")
+        .replace("listen = \"nowhere\"", "poll = 60");
+    let found: Vec<String> = told(&broken).into_iter().map(|(message, _)| message).collect();
+    assert_eq!(found.len(), 7, "{found:#?}");
+    let begins = [
+        "2:1 `store.colour`",
+        "18:1 `syncs.0.name`: invalid type",
+        "21:1 `syncs.0.shedule`",
+        "22:11 `syncs.0.guard.max_delete`",
+        "25:1 `syncs.1`: missing field `name`",
+        "28:1 `syncs.1.surprise`",
+        "31:1 `serve.poll`: invalid type",
+    ];
+    for (found, begin) in found.iter().zip(begins) {
+        assert!(found.starts_with(begin), "{found:?} is not {begin}");
+    }
+}
+
+/// Given a configuration that is named from another folder, as cron does, then its database, secrets, mappings and texts are
+/// those beside it; a path from the environment follows the working directory.
+#[test]
+fn relative_paths_begin_at_the_files_folder() {
+    let place = Place::new(3);
+    let folder = place.folder.path();
+    let mapping = include_str!("../../mappings/contact/woocommerce.toml");
+    for dir in ["secrets", "own/mine", "texts/messages"] {
+        std::fs::create_dir_all(folder.join(dir)).expect("a folder");
+    }
+    let facts = counterpart_connectors::manifest_source("crm").expect("it is shipped");
+    std::fs::write(folder.join("own/mine/connector.toml"), facts.replace("name = \"crm\"", "name = \"mine\""))
+        .expect("a file");
+    let house = include_str!("../../mappings/contact/crm.toml").replace("connector = \"crm\"", "connector = \"mine\"");
+    std::fs::write(folder.join("own/mine/contact.toml"), house).expect("a file");
+    std::fs::write(folder.join("secrets/token"), format!("{TOKEN}\n")).expect("a file");
+    std::fs::write(folder.join("shop.toml"), mapping).expect("a file");
+    let config = place
+        .config()
+        .replace(&format!("sqlite://{}/counterpart.db", folder.display()), "sqlite://state.db")
+        .replace("{ env = \"SANDBOX_TOKEN\" }", "{ file = \"secrets/token\" }")
+        .replace("connector = \"woocommerce\"", "connector = \"woocommerce\"\nmapping = \"shop.toml\"")
+        .replace("connector = \"crm\"", "connector = \"mine\"");
+    place.write(&format!("connectors_dir = \"own\"\nmappings_dir = \"texts\"\n{config}"));
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let file = folder.join("counterpart.toml").display().to_string();
+    let from = |at: &Path| {
+        let mut command = command(at);
+        command.args(["--config", &file]);
+        command
+    };
+    let synced = from(elsewhere.path()).arg("sync").output().expect("the program starts");
+    assert_eq!(synced.status.code(), Some(0), "{}", stderr(&synced));
+    assert!(folder.join("state.db").is_file());
+    assert_eq!(std::fs::read_dir(elsewhere.path()).expect("it is there").count(), 0);
+    // From the folder itself, and by a relative name, it is the same database.
+    let inside = command(folder).args(["--json", "runs", "list"]).output().expect("the program starts");
+    let above = command(folder.parent().expect("a folder"))
+        .arg("--config")
+        .arg(Path::new(folder.file_name().expect("a name")).join("counterpart.toml"))
+        .args(["--json", "runs", "list"])
+        .output()
+        .expect("the program starts");
+    for output in [inside, above] {
+        let runs: Value = serde_json::from_slice(&output.stdout).expect("a document");
+        assert_eq!(runs["runs"].as_array().map(Vec::len), Some(1), "{runs:#}");
+    }
+    let mine = from(elsewhere.path())
+        .env("COUNTERPART__STORE__URL", "sqlite://mine.db")
+        .arg("migrate")
+        .output()
+        .expect("the program starts");
+    assert_eq!(mine.status.code(), Some(0), "{}", stderr(&mine));
+    assert!(elsewhere.path().join("mine.db").is_file() && !folder.join("mine.db").exists());
+}
