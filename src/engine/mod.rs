@@ -4,6 +4,7 @@
 //! whole plan, and only then writes. Whatever a far end answers is observed and becomes the new base, so that an echo is
 //! no change. When answers changed something, the run goes round again until nothing is left to do.
 
+mod audit;
 mod check;
 mod conformance;
 mod decide;
@@ -36,6 +37,7 @@ use counterpart_core::identity::IdentityRules;
 use counterpart_core::mapping::{Diagnostic, Mapping};
 use tokio_util::sync::CancellationToken;
 
+pub use audit::{Audit, Lost, last_audits};
 pub use decide::Decision;
 pub use explain::LeftAlone;
 pub use history::History;

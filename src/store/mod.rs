@@ -53,6 +53,7 @@ pub use error::StoreError;
 pub use event::{Changed, NewEvent, StoredEvent};
 pub use history::{HistoryCounts, Unread};
 pub use hook::{Hook, HookState, NewHook};
+pub use keys::{KeyHolder, KeyPage};
 pub use message::{Message, MessageState, NewMessage};
 pub use observe::{Incoming, PageOutcome};
 pub use open::{SchemaState, StoreOptions};

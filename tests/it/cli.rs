@@ -1304,3 +1304,34 @@ fn relative_paths_begin_at_the_files_folder() {
     assert_eq!(mine.status.code(), Some(0), "{}", stderr(&mine));
     assert!(elsewhere.path().join("mine.db").is_file() && !folder.join("mine.db").exists());
 }
+
+#[test]
+fn an_audit_is_told_of_until_it_is_over() {
+    let place = Place::new(40);
+    place.write(&place.config().replace("conflict =", "create = []\nconflict ="));
+    place.sandbox.set_faults(Faults::parse("omit=0.5").expect("a fault"));
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let (before, code) = place.json(&["status"]);
+    assert_eq!((&before["audits"], code), (&serde_json::json!([]), 0), "{before:#}");
+    let (status, code) = place.json(&["status", "--audit", "10"]);
+    assert_eq!(code, 3, "{status:#}");
+    let shop = status["audits"].as_array().expect("a list").iter().find(|audit| audit["connection"] == "shop");
+    let shop = shop.expect("an audit of the shop");
+    let lost = shop["lost"].as_array().expect("a list");
+    assert!(shop["asked"] == 10 && !lost.is_empty() && shop["share"].as_f64() < Some(1.0), "{shop:#}");
+    assert!(
+        shop["low"].as_f64() < shop["share"].as_f64() && shop["share"].as_f64() < shop["high"].as_f64(),
+        "{shop:#}"
+    );
+    let said = stdout(&place.run(&["status"]));
+    for expected in ["audit of shop", "% are known here", "not known here: shop/", "found by the address of house/"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(said.contains("degraded: shop has people whom its lists do not show"), "{said}");
+    for wrong in ["0", "many", "10001"] {
+        assert_eq!(place.run(&["status", "--audit", wrong]).status.code(), Some(2), "{wrong}");
+    }
+    place.sandbox.set_faults(Faults::none());
+    let (status, code) = place.json(&["status", "--audit", "10"]);
+    assert_eq!(code, 3, "who is found is not known by that: {status:#}");
+}
