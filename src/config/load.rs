@@ -16,8 +16,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::extract::extract;
 use super::file::{
-    ConnectionFile, FallbackFile, File, FlowFile, HooksFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, SyncFile,
-    TelemetryFile, WriteCheckFile,
+    ConnectionFile, FallbackFile, File, FlowFile, HooksFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, StoreFile,
+    SyncFile, TelemetryFile, WriteCheckFile,
 };
 use super::places::Places;
 use super::secret::Reference;
@@ -206,12 +206,7 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
     if flows.len() == asked {
         super::links::check(&flows, problems);
     }
-    let url = file.store.url;
-    if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
-        let help = "write `sqlite://counterpart.db` or `postgres://user@host/database`";
-        problems.at(&["store", "url"], "this is no address of a store", help);
-    }
-    let store = StoreConfig { url: places.store(&url) };
+    let store = store_config(file.store, &places, problems);
     let serve = serve_config(file.serve, problems);
     let telemetry = file.telemetry.map(|file| telemetry_config(file, &places, problems));
     for (name, connection) in connections.iter().filter(|(_, connection)| connection.keep_hooks) {
@@ -251,6 +246,27 @@ fn kept_hooks(
     if connection.read_only {
         problems.at(&at, format!("connection `{name}` is read_only, and keeping webhooks writes there"), leave);
     }
+}
+
+fn store_config(file: StoreFile, places: &Places<'_>, problems: &mut Problems<'_>) -> StoreConfig {
+    let url = file.url;
+    if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
+        let help = "write `sqlite://counterpart.db` or `postgres://user@host/database`";
+        problems.at(&["store", "url"], "this is no address of a store", help);
+    }
+    let keep_ms = match file.keep.parse::<counterpart_core::gate::Period>() {
+        _ if file.keep == "forever" => None,
+        Ok(period) if period < counterpart_core::gate::Period::DAY => {
+            problems.at(&["store", "keep"], format!("{period} is less than a reading may take"), "write `1d` or more");
+            None
+        }
+        Ok(period) => Some(period.ms()),
+        Err(error) => {
+            problems.at(&["store", "keep"], error.to_string(), "write `180d`, or `forever`");
+            None
+        }
+    };
+    StoreConfig { url: places.store(&url), keep_ms }
 }
 
 fn serve_config(file: ServeFile, problems: &mut Problems<'_>) -> ServeConfig {

@@ -32,6 +32,8 @@ pub use load::{ConfigError, own_manifest, schema};
 pub struct StoreConfig {
     /// `sqlite://FILE` or `postgres://…`.
     pub url: String,
+    /// How long what is over is remembered; none for ever.
+    pub keep_ms: Option<i64>,
 }
 
 /// How `serve` works.

@@ -16,6 +16,7 @@ mod history;
 mod intake;
 mod observe;
 mod progress;
+mod prune;
 mod pull;
 mod push;
 mod reconcile;

@@ -323,3 +323,22 @@ async fn an_audit_accuses_nobody_who_is_not_due() {
     let later = last_audits(&lab.store, &lab.config).await.expect("the store answers");
     assert!(later.iter().all(|audit| audit.lost.is_empty()), "{later:?}");
 }
+
+/// Given a store that keeps what is over for thirty days, when there were readings every day for months, then those of the last thirty
+/// days are there, and everything goes on as before.
+#[tokio::test]
+async fn what_is_over_is_forgotten_at_the_end_of_a_run() {
+    let mut lab = Lab::new(&HOUSE_AND_SHOP).await;
+    lab.config.store.keep_ms = Some(30 * DAY);
+    lab.people_at("house", 5, 0);
+    lab.run_days(100).await;
+    let runs = lab.store.runs(1000).await.expect("the store answers");
+    assert!((30..=35).contains(&runs.len()), "{}", runs.len());
+    assert_eq!(lab.store.run(1).await.expect("the store answers").map(|run| run.id), Some(1), "it has written");
+    assert!(lab.store.scan(1).await.expect("the store answers").is_none());
+    let person = lab.people("house")[2].clone();
+    lab.edit("house", &person.id, "company", Some("Elsewhere"));
+    lab.run_days(1).await;
+    assert_eq!(lab.company("shop", &person.email.expect("everybody has one")), Some("Elsewhere".to_owned()));
+    lab.assert_quiet().await;
+}
