@@ -14,6 +14,7 @@ use serde_json::{Map, Value as Json};
 use crate::field::{FieldKind, FieldName, Fields, PersonName, Slot, Value};
 use crate::merge::{Golden, is_valid, verdict};
 use crate::path::RemotePath;
+pub use file::alike;
 pub use transform::{Transform, Words};
 
 /// A mistake in a file: where, what, and the way out.

@@ -3,7 +3,8 @@
 //! Pure: the same inputs give the same result, whatever order the sides come in. Nothing is decided here about sending;
 //! the result says what every side should be written, what its new base is, and which values were in conflict.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +141,42 @@ pub struct FieldConflict {
     pub rule: String,
 }
 
+/// Why a field of a side is left as it is, although it does not show the golden value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeftAlone {
+    /// Its mapping has no such field.
+    NotMapped,
+    /// Its mapping reads the field and never writes it.
+    OnlyRead,
+    /// What it shows is not valid in its kind, and why.
+    Invalid(String),
+    /// What stands there cannot be read.
+    Unreadable,
+    /// It shows the value as far as it can hold it.
+    AsFarAsItCan,
+    /// It cannot hold the value.
+    CannotHold,
+    /// It made another value of it.
+    Rewritten,
+    /// A person has to decide which value is golden.
+    Waits,
+}
+
+impl fmt::Display for LeftAlone {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            LeftAlone::NotMapped => "its mapping has no such field",
+            LeftAlone::OnlyRead => "its mapping reads it and never writes it",
+            LeftAlone::Invalid(why) => return write!(out, "what it shows is not valid and not written over: {why}"),
+            LeftAlone::Unreadable => "what stands there cannot be read and is not written over",
+            LeftAlone::AsFarAsItCan => "it shows the value as far as it can hold it",
+            LeftAlone::CannotHold => "it cannot hold the value",
+            LeftAlone::Rewritten => "it made another value of the one it was given, and is not argued with",
+            LeftAlone::Waits => "it waits for a person to decide",
+        })
+    }
+}
+
 /// What follows for one side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SideResult {
@@ -149,8 +186,6 @@ pub struct SideResult {
     pub before: Fields,
     /// The new base, where it differs from the old one.
     pub agreed: Option<Agreed>,
-    /// One-way fields that were edited on the wrong side and are written again.
-    pub restored: BTreeSet<FieldName>,
     /// Fields whose value here is not valid in its kind, with why: they have no say and are not written over.
     pub invalid: BTreeMap<FieldName, String>,
 }
@@ -413,6 +448,49 @@ fn candidate(side: &Side<'_>, slot: &Slot) -> Candidate {
     }
 }
 
+/// What is done about one field of one side.
+enum Step {
+    /// It shows what it is to show, or all that it ever will: that is its new base.
+    Settle(Option<LeftAlone>),
+    /// Nothing.
+    Leave(LeftAlone),
+    /// It is written.
+    Write,
+}
+
+fn step(field: &FieldName, wanted: &Slot, side: &Side<'_>) -> Step {
+    let observed = side.observed.get(field);
+    let unreadable = || side.remote.is_some_and(|remote| side.mapping.is_unreadable(field, remote));
+    match observed.map(|observed| verdict(field, observed)) {
+        Some(Some(why)) => return Step::Leave(LeftAlone::Invalid(why)),
+        None if unreadable() => return Step::Leave(LeftAlone::Unreadable),
+        _ => {}
+    }
+    let here = observed.unwrap_or(&Slot::Cleared);
+    if !side.mapping.accepts(field) {
+        return match side.mapping.provides(field) {
+            true => Step::Settle((!agree(here, wanted)).then_some(LeftAlone::OnlyRead)),
+            false => Step::Leave(LeftAlone::NotMapped),
+        };
+    }
+    let projected = side.mapping.project(field, wanted, side.remote);
+    // A vendor that cannot hold the value at all is not argued with.
+    let unholdable = projected == Slot::Cleared && *wanted != Slot::Cleared;
+    if agree(here, &projected) {
+        let short = if unholdable { LeftAlone::CannotHold } else { LeftAlone::AsFarAsItCan };
+        return Step::Settle((!agree(here, wanted)).then_some(short));
+    }
+    let base = side.agreed.get(field);
+    if base.is_some_and(|base| agree(&base.means, wanted) && agree(&base.here, here)) {
+        return Step::Leave(LeftAlone::Rewritten);
+    }
+    match unholdable {
+        true => Step::Leave(LeftAlone::CannotHold),
+        false if unreadable() => Step::Leave(LeftAlone::Unreadable),
+        false => Step::Write,
+    }
+}
+
 /// Brings one side to the golden value: a new base where it shows it already, else a write.
 fn follow(field: &FieldName, wanted: &Slot, side: &Side<'_>, result: &mut SideResult) {
     let observed = side.observed.get(field);
@@ -423,41 +501,50 @@ fn follow(field: &FieldName, wanted: &Slot, side: &Side<'_>, result: &mut SideRe
     {
         return;
     }
-    let unreadable = || side.remote.is_some_and(|remote| side.mapping.is_unreadable(field, remote));
-    if observed.map_or_else(unreadable, |observed| !is_valid(field, observed)) {
-        return;
-    }
-    if !side.mapping.accepts(field) {
-        if let Some(observed) = observed
-            && side.mapping.provides(field)
-        {
-            note(field, observed, wanted, side, result);
+    match step(field, wanted, side) {
+        Step::Leave(_) => {}
+        Step::Settle(_) => {
+            if let Some(observed) = observed {
+                note(field, observed, wanted, side, result);
+            }
         }
-        return;
-    }
-    let here = observed.unwrap_or(&Slot::Cleared);
-    let projected = side.mapping.project(field, wanted, side.remote);
-    if agree(here, &projected) {
-        if observed.is_some() {
-            note(field, here, wanted, side, result);
+        Step::Write => {
+            let here = observed.unwrap_or(&Slot::Cleared);
+            // What it shows has been taken into account: should the write be lost, it must not count as an edit the next
+            // time.
+            if observed.is_some() && base.is_none_or(|base| !agree(&base.here, here)) {
+                note(field, here, here, side, result);
+            }
+            result.write.insert(field.clone(), wanted.clone());
+            result.before.insert(field.clone(), here.clone());
         }
-        return;
     }
-    let settled = base.is_some_and(|base| agree(&base.means, wanted) && agree(&base.here, here));
-    // A vendor that cannot hold the value at all is not argued with.
-    let unholdable = projected == Slot::Cleared && *wanted != Slot::Cleared;
-    if settled || unholdable || unreadable() {
-        return;
-    }
-    if !side.mapping.provides(field) && base.is_some_and(|base| !agree(&base.here, here)) {
-        result.restored.insert(field.clone());
-    }
-    // What it shows has been taken into account: should the write be lost, it must not count as an edit the next time.
-    if observed.is_some() && base.is_none_or(|base| !agree(&base.here, here)) {
-        note(field, here, here, side, result);
-    }
-    result.write.insert(field.clone(), wanted.clone());
-    result.before.insert(field.clone(), here.clone());
+}
+
+/// Why each side's fields are left as they are where they do not show the golden value, as [`merge`] decided it: one map for
+/// each side, in the order they were given. What is to be written is not among them.
+pub fn left_alone(golden: &Golden, sides: &[Side<'_>], merged: &Merged) -> Vec<BTreeMap<FieldName, LeftAlone>> {
+    let golden = merged.golden.as_ref().unwrap_or(golden);
+    let waiting: Vec<&FieldName> =
+        merged.conflicts.iter().filter(|found| found.winner.is_none()).map(|found| &found.field).collect();
+    let of_side = |side: &Side<'_>| {
+        let mut left = BTreeMap::new();
+        for field in golden.keys().chain(waiting.iter().copied()) {
+            let is_mapped = side.mapping.accepts(field) || side.mapping.provides(field);
+            let why = match golden.get(field) {
+                _ if waiting.contains(&field) && is_mapped => Some(LeftAlone::Waits),
+                Some(wanted) => match step(field, &wanted.slot, side) {
+                    Step::Settle(why) => why,
+                    Step::Leave(why) => Some(why),
+                    Step::Write => None,
+                },
+                None => Some(LeftAlone::NotMapped),
+            };
+            left.extend(why.map(|why| (field.clone(), why)));
+        }
+        left
+    };
+    sides.iter().map(of_side).collect()
 }
 
 /// Takes `here` as the base for `wanted`.

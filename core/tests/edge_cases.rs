@@ -1,7 +1,7 @@
 //! Cases that once went wrong: each states what must hold.
 
 use counterpart_core::identity::{self, IdentityRules, Member};
-use counterpart_core::merge::{Merged, Side, merge};
+use counterpart_core::merge::{LeftAlone, Merged, Side, left_alone, merge};
 use counterpart_core::*;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -494,4 +494,62 @@ fn what_a_side_cannot_hold_is_no_other_opinion_at_a_first_meeting() {
     let sides = [side("chat", &edited, &bb, &e164, Some(20)), side("crm", &crm, &ab, &m, Some(1))];
     let out = merge(&golden, &sides, &latest());
     assert_eq!(out.sides[1].write, one("phone", t("+46701740605")));
+}
+
+#[test]
+fn every_field_that_is_left_alone_has_its_reason() {
+    let golden: Golden = [
+        ("company", t("A long company name")),
+        ("email", t("ana@example.test")),
+        ("phone", t("+46701234567")),
+        ("language", t("sv")),
+        ("address.city", t("Lund")),
+    ]
+    .into_iter()
+    .flat_map(|(name, slot)| gold(name, slot, "crm", 1))
+    .collect();
+    let mapping = map(
+        "company = { remote = \"/company\", max_length = 6 }\nemail = { remote = \"/email\", direction = \"in\" }\n\
+         phone = { remote = \"/phone\" }\n\
+         language = { remote = \"/lang\", transform = \"table\", table = { en = \"English\" } }",
+    );
+    let shown: Fields = [("company", t("A long")), ("email", t("other@example.test")), ("phone", t("call me"))]
+        .into_iter()
+        .flat_map(|(name, slot)| one(name, slot))
+        .collect();
+    let agreed: Agreed = [("company", t("A long")), ("email", t("other@example.test")), ("phone", t("call me"))]
+        .into_iter()
+        .flat_map(|(name, slot)| base(name, slot))
+        .collect();
+    let sides = [side("chat", &shown, &agreed, &mapping, Some(1))];
+    let merged = merge(&golden, &sides, &order());
+    assert!(merged.sides[0].write.is_empty(), "{merged:?}");
+    let left = left_alone(&golden, &sides, &merged).remove(0);
+    assert_eq!(left.len(), 5, "{left:?}");
+    assert_eq!(left[&f("company")], LeftAlone::AsFarAsItCan);
+    assert_eq!(left[&f("email")], LeftAlone::OnlyRead);
+    assert!(matches!(&left[&f("phone")], LeftAlone::Invalid(why) if why.contains("call me")), "{left:?}");
+    assert_eq!(left[&f("language")], LeftAlone::CannotHold);
+    assert_eq!(left[&f("address.city")], LeftAlone::NotMapped);
+}
+
+#[test]
+fn a_field_that_waits_and_one_that_was_rewritten_say_so() {
+    let golden = gold("company", t("Alpha"), "crm", 1);
+    let plain = plain();
+    let (beta, gamma) = (one("company", t("Beta")), one("company", t("Gamma")));
+    let agreed = base("company", t("Alpha"));
+    let sides = [side("chat", &beta, &agreed, &plain, None), side("crm", &gamma, &agreed, &plain, None)];
+    let merged = merge(&golden, &sides, &policy(Policy::Review));
+    for left in left_alone(&golden, &sides, &merged) {
+        assert_eq!(left.get(&f("company")), Some(&LeftAlone::Waits));
+    }
+    let rewritten: Agreed = [(f("company"), AgreedSlot { here: t("ALPHA!"), means: t("Alpha") })].into();
+    let shown = one("company", t("ALPHA!"));
+    let sides = [side("chat", &shown, &rewritten, &plain, None)];
+    let merged = merge(&golden, &sides, &order());
+    assert_eq!(left_alone(&golden, &sides, &merged)[0].get(&f("company")), Some(&LeftAlone::Rewritten));
+    let sides = [side("chat", &beta, &rewritten, &plain, None)];
+    let merged = merge(&golden, &sides, &order());
+    assert!(left_alone(&golden, &sides, &merged)[0].is_empty(), "its own edit wins");
 }

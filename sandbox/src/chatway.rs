@@ -134,7 +134,7 @@ fn list(instance: &Instance, query: &Query, fate: &Fate) -> Response<Vec<u8>> {
     if asked > size {
         return unprocessable("limit", &format!("The limit field must not be greater than {size}."));
     }
-    let mut ids: Vec<u64> = instance.people.keys().rev().copied().collect();
+    let mut ids: Vec<u64> = instance.people.keys().rev().copied().filter(|id| !fate.is_omitted(*id)).collect();
     instance.shift(&mut ids, fate);
     paged(&ids, asked, query, fate, |id| resource(&instance.people[id]))
 }

@@ -119,8 +119,10 @@ fn list(instance: &Instance, query: &Query, fate: &Fate) -> Response<Vec<u8>> {
         let found: Vec<Person> = instance.people.values().filter(|person| has(person)).cloned().collect();
         return page(&found, None, found.len() as u64);
     }
+    let is_listed = |person: &Person| !fate.is_omitted(person.id.parse().unwrap_or(0));
     if let Some(since) = query.get("updated_since").and_then(time::parse) {
-        let mut changed: Vec<&Person> = instance.people.values().filter(|p| p.updated_at >= since).collect();
+        let mut changed: Vec<&Person> =
+            instance.people.values().filter(|p| p.updated_at >= since && is_listed(p)).collect();
         changed.sort_by_key(|person| (person.updated_at, person.id.parse::<u64>().unwrap_or(0)));
         let rows: Vec<Person> =
             changed.iter().skip(after as usize).take(limit).map(|person| (*person).clone()).collect();
@@ -130,12 +132,13 @@ fn list(instance: &Instance, query: &Query, fate: &Fate) -> Response<Vec<u8>> {
     let virtual_people = instance.virtual_people();
     let generated = (after + 1..=virtual_people).filter(|id| !instance.people.contains_key(id)).take(limit + 1);
     let mut rows: Vec<Person> = generated.filter_map(|id| instance.person(id)).collect();
-    rows.extend(instance.people.range(after + 1..).take(limit + 1).map(|(_, person)| person.clone()));
+    let stored = |after: u64| instance.people.range(after + 1..).map(|(_, person)| person).filter(|p| is_listed(p));
+    rows.extend(stored(after).take(limit + 1).cloned());
     rows.sort_by_key(|person| person.id.parse::<u64>().unwrap_or(0));
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = more.then(|| rows.last().and_then(|person| person.id.parse().ok()).unwrap_or(0));
-    let stored_beside = instance.people.range(virtual_people + 1..).count() as u64;
+    let stored_beside = stored(virtual_people).count() as u64;
     page(&rows, next, virtual_people + stored_beside + fate.total_lies.unwrap_or(0))
 }
 

@@ -30,6 +30,9 @@ pub struct Faults {
     pub html: f64,
     /// A page in the middle is empty.
     pub empty_page: f64,
+    /// People whom no list shows, always the same ones, and totals that leave them out as well. Who asks for one of them, by id
+    /// or address, gets them. At Chatway, WooCommerce and the CRM.
+    pub omit: f64,
 }
 
 /// A text that describes no faults.
@@ -41,7 +44,7 @@ impl fmt::Display for FaultsError {
         write!(
             out,
             "`{}` is no fault; write none, some, hostile, or a list like `429=0.05,cut_after=0.01` of: shift, 429, 5xx, \
-             error_after, cut_before, cut_after, slow, drop_field, rewrite, total_lies, html, empty_page",
+             error_after, cut_before, cut_after, slow, drop_field, rewrite, total_lies, html, empty_page, omit",
             self.0
         )
     }
@@ -95,6 +98,7 @@ impl FromStr for Faults {
                         total_lies: 0.05,
                         html: 0.02,
                         empty_page: 0.03,
+                        omit: 0.0,
                     };
                 }
                 None => return Err(wrong()),
@@ -126,6 +130,7 @@ impl Faults {
             "total_lies" => &mut self.total_lies,
             "html" => &mut self.html,
             "empty_page" => &mut self.empty_page,
+            "omit" => &mut self.omit,
             _ => return None,
         })
     }
@@ -152,6 +157,7 @@ pub(crate) struct Fate {
     pub rewrite: bool,
     pub total_lies: Option<u64>,
     pub empty_page: bool,
+    pub omit: f64,
     /// Set by a fake whose write, although answered as one, did nothing: a repeat that the vendor recognised.
     pub no_effect: bool,
 }
@@ -203,6 +209,12 @@ impl Fate {
         fate.rewrite = write && dice.hits(faults.rewrite);
         fate.total_lies = dice.hits(faults.total_lies).then(|| 1 + dice.roll() % 5);
         fate.empty_page = dice.hits(faults.empty_page);
+        fate.omit = faults.omit;
         fate
+    }
+
+    /// Whether no list shows this row.
+    pub fn is_omitted(&self, id: u64) -> bool {
+        self.omit > 0.0 && Dice(id.wrapping_mul(0xA24B_AED4_963E_E407)).hits(self.omit)
     }
 }

@@ -107,7 +107,7 @@ fn list(instance: &Instance, query: &Query, fate: &Fate) -> Response<Vec<u8>> {
     // `modified_after` is accepted and ignored on customers.
     let mut ids: Vec<u64> = match query.get("email") {
         Some(email) => instance.holder_of(email, None).into_iter().collect(),
-        None => instance.people.keys().copied().collect(),
+        None => instance.people.keys().copied().filter(|id| !fate.is_omitted(*id)).collect(),
     };
     let descending =
         query.get("order").unwrap_or(if query.get("orderby").is_some() { "desc" } else { "asc" }) == "desc";

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Listing, Output, time};
+use super::output::{Failure, Listing, Output, Part, time};
 use crate::engine::Decision;
 use crate::store::{Conflict, ConflictFilter, ConflictState, Store};
 
@@ -25,12 +25,8 @@ enum Action {
         /// Only one kind: field, identity, possible, duplicate, refused, unknown, deletion, moved.
         #[arg(long)]
         kind: Option<String>,
-        /// At most this many; 100 as text, all with --json.
-        #[arg(long, value_name = "N")]
-        limit: Option<u64>,
-        /// Go on after this entry.
-        #[arg(long, value_name = "ENTRY")]
-        after: Option<i64>,
+        #[command(flatten)]
+        part: Part,
     },
     /// One entry whole.
     Show {
@@ -84,10 +80,10 @@ impl DecisionArgs {
 
 pub(super) async fn run(out: &Output, config: &Path, args: Args) -> Result<u8, Failure> {
     let (config, store) = app::open(config).await?;
-    match args.action.unwrap_or(Action::List { all: false, kind: None, limit: None, after: None }) {
-        Action::List { all, kind, limit, after } => {
-            let limit = out.limit(limit);
-            list(out, &store, ConflictFilter { open_only: !all, kind, limit, after }).await
+    match args.action.unwrap_or(Action::List { all: false, kind: None, part: Part::default() }) {
+        Action::List { all, kind, part } => {
+            let limit = out.limit(part.limit);
+            list(out, &store, ConflictFilter { open_only: !all, kind, limit, after: part.after }).await
         }
         Action::Show { id } => {
             let found = store

@@ -1,5 +1,6 @@
 //! `counterpart explain`
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use counterpart_core::{FieldName, Slot};
@@ -8,6 +9,7 @@ use serde_json::json;
 use super::app;
 use super::output::{Failure, Output, time};
 use crate::config::Config;
+use crate::engine::LeftAlone;
 use crate::store::{Entity, OutboxRow, Record, Store};
 
 /// The one stream that is read.
@@ -36,8 +38,15 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
         Some(entity) => store.last_writes(entity.id).await?,
         None => Vec::new(),
     };
+    let left: BTreeMap<i64, Vec<LeftAlone>> = match &entity {
+        Some(entity) => {
+            let engine = app::engine(out, config, store)?;
+            engine.why_left_alone(entity, &records, &open).await?.into_iter().collect()
+        }
+        None => BTreeMap::new(),
+    };
     if out.json {
-        let records: Vec<_> = records.iter().map(record_document).collect();
+        let records: Vec<_> = records.iter().map(|record| record_document(record, left.get(&record.id))).collect();
         let waiting: Vec<_> = open.iter().map(|c| json!({ "id": c.id, "kind": c.kind, "detail": c.detail })).collect();
         out.document(&json!({
             "person": entity.as_ref().map(|entity| entity.id),
@@ -46,7 +55,7 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
         }))?;
         return Ok(0);
     }
-    show(out, entity.as_ref(), &records);
+    show(out, entity.as_ref(), &records, &left);
     for conflict in &open {
         out.line(format!("waits: entry {} ({}) {}", conflict.id, conflict.kind, conflict.detail));
     }
@@ -95,7 +104,7 @@ async fn find(config: &Config, store: &Store, id: &str) -> Result<Option<(Option
     Ok(Some((Some(found), store.records_of_entities(STREAM, &[entity]).await?)))
 }
 
-fn show(out: &Output, entity: Option<&Entity>, records: &[Record]) {
+fn show(out: &Output, entity: Option<&Entity>, records: &[Record], left: &BTreeMap<i64, Vec<LeftAlone>>) {
     match entity {
         Some(entity) => {
             let mut fields = out.table(&["field", "value", "from", "when", "rule"]);
@@ -123,7 +132,7 @@ fn show(out: &Output, entity: Option<&Entity>, records: &[Record]) {
             )
         });
         let mut fields = out.table(&["field", "shows", "agreed on", "standing for"]);
-        let names: std::collections::BTreeSet<&FieldName> = record.fields.keys().chain(record.agreed.keys()).collect();
+        let names: BTreeSet<&FieldName> = record.fields.keys().chain(record.agreed.keys()).collect();
         for name in names {
             let base = record.agreed.get(name);
             fields.add_row([
@@ -134,6 +143,10 @@ fn show(out: &Output, entity: Option<&Entity>, records: &[Record]) {
             ]);
         }
         out.line(format!("{}/{} ({:?}{linked})\n{fields}", record.connection, record.external_id, record.state));
+        for left in left.get(&record.id).into_iter().flatten() {
+            let entry = left.conflict.map_or_else(String::new, |id| format!(" (entry {id})"));
+            out.line(format!("left alone: {}: {}{entry}", left.field, left.why));
+        }
     }
 }
 
@@ -147,10 +160,11 @@ fn text(slot: &Slot) -> String {
     }
 }
 
-fn record_document(record: &Record) -> serde_json::Value {
+fn record_document(record: &Record, left: Option<&Vec<LeftAlone>>) -> serde_json::Value {
     json!({
         "connection": record.connection, "external_id": record.external_id,
         "state": format!("{:?}", record.state).to_lowercase(), "shows": record.fields, "agreed": record.agreed,
         "evidence": record.evidence, "linked_at": record.linked_at, "observed_at": record.observed_at,
+        "left_alone": left.map_or(&[][..], Vec::as_slice),
     })
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Listing, Output, state as named_state, time};
+use super::output::{Failure, Listing, Output, Part, state as named_state, time};
 use crate::store::{Hook, HookState, Store, StoreError};
 
 #[derive(Debug, clap::Args)]
@@ -21,12 +21,8 @@ enum Action {
         /// Only those that are pending, done or failed.
         #[arg(long)]
         state: Option<String>,
-        /// At most this many; 100 as text, all with --json.
-        #[arg(long, value_name = "N")]
-        limit: Option<u64>,
-        /// Go on after this webhook.
-        #[arg(long, value_name = "WEBHOOK")]
-        after: Option<i64>,
+        #[command(flatten)]
+        part: Part,
     },
     /// Read once more what one pointed at; a message that was sent is not sent again.
     Replay {
@@ -37,8 +33,8 @@ enum Action {
 
 pub(super) async fn run(out: &Output, config: &Path, args: Args) -> Result<u8, Failure> {
     let (_, store) = app::open(config).await?;
-    match args.action.unwrap_or(Action::List { state: None, limit: None, after: None }) {
-        Action::List { state, limit, after } => list(out, &store, state.as_deref(), limit, after).await,
+    match args.action.unwrap_or(Action::List { state: None, part: Part::default() }) {
+        Action::List { state, part } => list(out, &store, state.as_deref(), part.limit, part.after).await,
         Action::Replay { id } => {
             store.replay_hook(id).await.map_err(|error| match error {
                 StoreError::NotFound { .. } => {

@@ -11,7 +11,7 @@ pub(super) struct Args {
     /// An account, `NAME=CONNECTOR`; two or more.
     #[arg(long, value_name = "NAME=CONNECTOR")]
     connection: Vec<String>,
-    /// Where the state is kept.
+    /// Where the state is kept; a relative path begins at the configuration's folder.
     #[arg(long, default_value = "sqlite://counterpart.db")]
     store: String,
     /// Take the answers from the flags.
@@ -82,7 +82,7 @@ fn ask(out: &Output, known: &str) -> Result<Vec<String>, Failure> {
 fn document(store: &str, accounts: &[(String, Manifest)]) -> String {
     let mut text = format!(
         "# Counterpart. `counterpart check` tells what is wrong with this file, docs/configuration.md lists every key.\n\n\
-         [store]\nurl = \"{store}\"\n"
+         # Relative paths in this file begin at its folder.\n[store]\nurl = \"{store}\"\n"
     );
     for (name, manifest) in accounts {
         text.push_str(&format!("\n[connections.{name}]\nconnector = \"{}\"\n", manifest.name));

@@ -76,7 +76,7 @@ enum Command {
     /// Run until stopped: take webhooks, send messages, run syncs by their schedules.
     Serve(serve::Args),
     /// Coverage, freshness, queue and budget of every connection.
-    Status,
+    Status(status::Args),
     /// Every field of a person: value, who wrote it, when, under which rule.
     Explain(explain::Args),
     /// What waits for a person.
@@ -167,7 +167,7 @@ async fn run(out: &Output, cli: Cli) -> Result<u8, Failure> {
         Command::Apply(args) => plan::apply(out, &config, &args).await,
         Command::Sync(args) => sync::run(out, &config, &args).await,
         Command::Serve(args) => serve::run(out, &config, &args).await,
-        Command::Status => status::run(out, &config).await,
+        Command::Status(args) => status::run(out, &config, &args).await,
         Command::Explain(args) => explain::run(out, &config, &args).await,
         Command::Conflicts(args) => conflicts::run(out, &config, args).await,
         Command::Messages(args) => messages::run(out, &config, &args),

@@ -6,7 +6,7 @@ use counterpart_connectors::{ActKind, Clock, SystemClock};
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Listing, Output, state as named_state, time};
+use super::output::{Failure, Listing, Output, Part, state as named_state, time};
 use crate::config::Config;
 use crate::store::{Message, MessageState, Store};
 
@@ -23,12 +23,8 @@ enum Action {
         /// Only those that are pending, held, sending, sent, unknown, refused or dropped.
         #[arg(long)]
         state: Option<String>,
-        /// At most this many; 100 as text, all with --json.
-        #[arg(long, value_name = "N")]
-        limit: Option<u64>,
-        /// Go on after this message.
-        #[arg(long, value_name = "MESSAGE")]
-        after: Option<i64>,
+        #[command(flatten)]
+        part: Part,
     },
     /// One message whole.
     Show {
@@ -54,8 +50,8 @@ const LIST: &str = "`counterpart outbox list` shows them";
 
 pub(super) async fn run(out: &Output, config: &Path, args: Args) -> Result<u8, Failure> {
     let (config, store) = app::open(config).await?;
-    match args.action.unwrap_or(Action::List { state: None, limit: None, after: None }) {
-        Action::List { state, limit, after } => list(out, &store, state.as_deref(), limit, after).await,
+    match args.action.unwrap_or(Action::List { state: None, part: Part::default() }) {
+        Action::List { state, part } => list(out, &store, state.as_deref(), part.limit, part.after).await,
         Action::Show { id } => {
             let message = find(&store, id).await?;
             let mut shown = entry(&message);

@@ -220,6 +220,17 @@ pub(super) fn window(ms: i64) -> String {
     }
 }
 
+/// Which part of a list is asked for.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(super) struct Part {
+    /// At most this many; 100 as text, all with --json.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Go on after the entry with this number.
+    #[arg(long, value_name = "NUMBER")]
+    pub after: Option<i64>,
+}
+
 /// Entries of a list, which may have been cut.
 pub(super) struct Listing<'a, T> {
     /// What they are called in a document.

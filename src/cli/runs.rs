@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::app;
-use super::output::{Failure, Listing, Output, duration, rest, time};
+use super::output::{Failure, Listing, Output, Part, duration, rest, time};
 use crate::store::{OutboxRow, Run, Store};
 
 #[derive(Debug, clap::Args)]
@@ -18,12 +18,8 @@ pub(super) struct Args {
 enum Action {
     /// Runs, the latest first.
     List {
-        /// At most this many; 100 as text, all with --json.
-        #[arg(long, value_name = "N")]
-        limit: Option<u64>,
-        /// Go on after this run, with older ones.
-        #[arg(long, value_name = "RUN")]
-        after: Option<i64>,
+        #[command(flatten)]
+        part: Part,
     },
     /// One run with its operations.
     Show {
@@ -42,7 +38,7 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
     let (_, store) = app::open(config).await?;
     match &args.action {
         None => list(out, &store, None, None).await,
-        Some(Action::List { limit, after }) => list(out, &store, *limit, *after).await,
+        Some(Action::List { part }) => list(out, &store, part.limit, part.after).await,
         Some(Action::Show { run, limit, after }) => show(out, &store, *run, *limit, after.as_deref()).await,
     }
 }

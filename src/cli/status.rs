@@ -11,7 +11,8 @@ use super::output::{Failure, Output, Tone, duration, time, window};
 use crate::budget::{Standing, standing};
 use crate::config::{Config, SyncConfig};
 use crate::engine::{
-    EngineError, OperationCounts, RunReport, Silence, StreamReport, message_worker, silent_streams, worker,
+    Audit, EngineError, Lost, OperationCounts, RunReport, Silence, StreamReport, last_audits, message_worker,
+    silent_streams, worker,
 };
 use crate::schedule::Schedule;
 use crate::store::{HookState, Run, Store};
@@ -21,6 +22,14 @@ const STREAM: &str = "contact";
 /// Runs looked at in one go, and how often at most.
 const PAGE: u64 = 20;
 const PAGES: usize = 50;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Ask every system, by address, for up to so many people that the others know, and tell how many of those it has are
+    /// known here.
+    #[arg(long, value_name = "PEOPLE", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    audit: Option<u32>,
+}
 
 /// Everything that is shown; the names are those of the document.
 #[derive(Serialize)]
@@ -33,10 +42,34 @@ struct Status {
     hooks: Hooks,
     /// Streams in which nothing has happened for longer than is usual.
     silent: Vec<Silence>,
+    /// The last coverage audit of each connection.
+    audits: Vec<AuditStatus>,
     /// The latest run of any kind.
     last_run: Option<RunStatus>,
     /// Why things are not as they should be; empty when they are.
     degraded: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct AuditStatus {
+    #[serde(flatten)]
+    audit: Audit,
+    /// The share of what was found there that is known here, and where it lies with a probability of 95 %.
+    share: Option<f64>,
+    low: Option<f64>,
+    high: Option<f64>,
+}
+
+impl From<Audit> for AuditStatus {
+    fn from(audit: Audit) -> AuditStatus {
+        let share = audit.share();
+        AuditStatus {
+            share: share.map(|(share, ..)| share),
+            low: share.map(|(_, low, _)| low),
+            high: share.map(|(.., high)| high),
+            audit,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -134,8 +167,11 @@ impl From<&Run> for RunStatus {
     }
 }
 
-pub(super) async fn run(out: &Output, config: &Path) -> Result<u8, Failure> {
+pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, Failure> {
     let (config, store) = app::open(config).await?;
+    if let Some(size) = args.audit {
+        app::engine(out, config.clone(), store.clone())?.audit(size as usize).await?;
+    }
     let now = SystemClock.now();
     let status = look(&config, &store, now).await?;
     if out.json {
@@ -181,8 +217,10 @@ async fn look(config: &Config, store: &Store, now: Millis) -> Result<Status, Fai
     };
     let queue = store.count_open().await?;
     let silent = silent_streams(store, config, now).await?;
-    let mut status = Status { connections, syncs, queue, messages, hooks, silent, last_run, degraded: Vec::new() };
-    status.degraded = degraded(config, &status, &runs);
+    let audits = last_audits(store, config).await?.into_iter().map(AuditStatus::from).collect();
+    let degraded = Vec::new();
+    let mut status = Status { connections, syncs, queue, messages, hooks, silent, audits, last_run, degraded };
+    status.degraded = reasons(config, &status, &runs);
     Ok(status)
 }
 
@@ -280,7 +318,7 @@ fn schedule(sync: &SyncConfig, last: Option<Millis>, now: Millis) -> (Option<Mil
 }
 
 /// Everything that is not as it should be, a sentence each.
-fn degraded(config: &Config, status: &Status, runs: &BTreeMap<String, Last>) -> Vec<String> {
+fn reasons(config: &Config, status: &Status, runs: &BTreeMap<String, Last>) -> Vec<String> {
     let mut reasons = Vec::new();
     let synced = |name: &str| config.syncs.iter().any(|sync| sync.between.iter().any(|other| other == name));
     for entry in status.connections.iter().filter(|entry| synced(&entry.connection)) {
@@ -321,6 +359,14 @@ fn degraded(config: &Config, status: &Status, runs: &BTreeMap<String, Last>) -> 
         let (last, hours) = (time(*since), usual_ms / 3_600_000);
         reasons.push(format!(
             "{connection} has fallen silent: nothing happened to any {stream} since {last}, where {hours} h was the longest quiet"
+        ));
+    }
+    for AuditStatus { audit, .. } in status.audits.iter().filter(|entry| !entry.audit.lost.is_empty()) {
+        let (lost, there) = (audit.lost.len(), audit.known + audit.lost.len() as u64);
+        let at = time(audit.at);
+        reasons.push(format!(
+            "{} has people whom its lists do not show: {lost} of {there} that the audit of {at} found are not known here",
+            audit.connection
         ));
     }
     for (kind, count) in &status.queue {
@@ -404,6 +450,9 @@ fn show(out: &Output, status: &Status, now: Millis) {
         let Hooks { pending, failed, .. } = status.hooks;
         out.line(format!("webhooks: {pending} pending, {failed} failed{}", oldest.unwrap_or_default()));
     }
+    for entry in &status.audits {
+        show_audit(out, entry, now);
+    }
     if let Some(worker) = &status.messages.worker {
         out.line(format!("messages are sent by {worker}"));
     }
@@ -415,6 +464,27 @@ fn show(out: &Output, status: &Status, now: Millis) {
     }
     if status.degraded.is_empty() {
         out.line(out.paint(Tone::Good, "all is well"));
+    }
+}
+
+fn show_audit(out: &Output, entry: &AuditStatus, now: Millis) {
+    let Audit { connection, at, asked, there, not_due, lost, why_not, .. } = &entry.audit;
+    let mut parts = Vec::new();
+    if let (Some(share), Some(low), Some(high)) = (entry.share, entry.low, entry.high) {
+        let (share, low, high) = (share * 100.0, low * 100.0, high * 100.0);
+        parts.push(format!(
+            "asked for {asked} people it has {there} records, of which {share:.1} % are known here ({low:.0} to {high:.0} % of all)"
+        ));
+    } else if why_not.is_none() {
+        parts.push(format!("asked for {asked} people it has none"));
+    }
+    if *not_due > 0 {
+        parts.push(format!("{not_due} changed since the last reading"));
+    }
+    parts.extend(why_not.clone());
+    out.line(format!("audit of {connection}, {} ago: {}", duration(now - at), parts.join("; ")));
+    for Lost { external_id, by } in lost {
+        out.line(format!("not known here: {connection}/{external_id}, found by the address of {by}"));
     }
 }
 

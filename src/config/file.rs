@@ -46,9 +46,16 @@ fn default_tenant() -> String {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StoreFile {
-    /// `sqlite://FILE`, or `postgres://…` when several machines share the work.
+    /// `sqlite://FILE`, beside this file unless its path is whole, or `postgres://…` when several machines share the work.
     #[serde(default = "default_url")]
     pub url: String,
+    /// How long readings, runs that wrote nothing and settled conflicts are remembered after they ended: `180d`, `forever`.
+    #[serde(default = "default_keep")]
+    pub keep: String,
+}
+
+fn default_keep() -> String {
+    "180d".to_owned()
 }
 
 fn default_url() -> String {
@@ -57,7 +64,7 @@ fn default_url() -> String {
 
 impl Default for StoreFile {
     fn default() -> StoreFile {
-        StoreFile { url: default_url() }
+        StoreFile { url: default_url(), keep: default_keep() }
     }
 }
 

@@ -9,17 +9,17 @@ use counterpart_core::business::{EventKind, PARCELS, Topic};
 use counterpart_core::field::FieldName;
 use counterpart_core::guard::Guards;
 use counterpart_core::identity::IdentityRules;
-use counterpart_core::mapping::Diagnostic;
+use counterpart_core::mapping::{Diagnostic, alike};
 use counterpart_core::merge::{Policies, Policy};
-use figment::Figment;
-use figment::providers::{Env, Serialized};
 use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
+use super::extract::extract;
 use super::file::{
-    ConnectionFile, FallbackFile, File, FlowFile, HooksFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, SyncFile,
-    TelemetryFile, WriteCheckFile,
+    ConnectionFile, FallbackFile, File, FlowFile, HooksFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, StoreFile,
+    SyncFile, TelemetryFile, WriteCheckFile,
 };
+use super::places::Places;
 use super::secret::Reference;
 use super::{
     Config, ConnectionConfig, Fallback, FlowConfig, Link, OnDelete, ServeConfig, StoreConfig, SyncConfig,
@@ -28,8 +28,9 @@ use super::{
 use crate::schedule::Schedule;
 use crate::templates::Condition;
 
-/// Variables that override the file: `COUNTERPART__STORE__URL` for `store.url`.
-const PREFIX: &str = "COUNTERPART__";
+/// Keys that every connection has, for who slips.
+const CONNECTION_KEYS: [&str; 9] =
+    ["connector", "deep_pages", "hooks", "mapping", "read_only", "region", "settle", "trust_clock", "write_check"];
 
 /// Everything that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,25 +151,13 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
         }
     };
     problems.tree = DeTable::parse(text).ok();
-    let layered = Figment::from(Serialized::defaults(table)).merge(Env::prefixed(PREFIX).split("__"));
-    let file: File = match layered.extract() {
-        Ok(file) => file,
-        Err(errors) => {
-            for error in errors {
-                let path: Vec<&str> = error.path.iter().map(String::as_str).collect();
-                let name = if path.is_empty() { String::new() } else { format!("`{}`: ", path.join(".")) };
-                // figment puts quotes around names that have some.
-                let kind = error.kind.to_string().replace("``", "`");
-                problems.at(&path, format!("{name}{kind}"), "docs/configuration.md lists every key");
-            }
-            return None;
-        }
-    };
-    let connectors_dir = file.connectors_dir.as_ref().map(|dir| folder.join(dir));
+    let file = extract(table, problems)?;
+    let places = Places::of(folder);
+    let connectors_dir = file.connectors_dir.as_ref().map(|dir| places.path(&["connectors_dir"], dir));
     let mut connections = BTreeMap::new();
     for (name, connection) in file.connections {
         let place = ["connections", name.as_str()];
-        let config = connection_config(&place, connection, folder, connectors_dir.as_deref(), problems);
+        let config = connection_config(&place, connection, &places, connectors_dir.as_deref(), problems);
         connections.insert(name.clone(), config);
     }
     let facts = |connection: &ConnectionConfig| facts_of(&connection.connector, connectors_dir.as_deref());
@@ -183,7 +172,7 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
         }
         syncs.push(sync_config(&index, sync, &connections, &manifests, problems));
     }
-    let mappings_dir = file.mappings_dir.map(|dir| folder.join(dir));
+    let mappings_dir = file.mappings_dir.map(|dir| places.path(&["mappings_dir"], &dir));
     if mappings_dir.as_ref().is_some_and(|dir| !dir.is_dir()) {
         problems.at(&["mappings_dir"], "there is no such folder", "make it, or leave `mappings_dir` out");
     }
@@ -217,14 +206,9 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
     if flows.len() == asked {
         super::links::check(&flows, problems);
     }
-    let url = file.store.url;
-    if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
-        let help = "write `sqlite://counterpart.db` or `postgres://user@host/database`";
-        problems.at(&["store", "url"], "this is no address of a store", help);
-    }
-    let store = StoreConfig { url };
+    let store = store_config(file.store, &places, problems);
     let serve = serve_config(file.serve, problems);
-    let telemetry = file.telemetry.map(|file| telemetry_config(file, problems));
+    let telemetry = file.telemetry.map(|file| telemetry_config(file, &places, problems));
     for (name, connection) in connections.iter().filter(|(_, connection)| connection.keep_hooks) {
         kept_hooks(name, connection, manifests.get(name), &serve, problems);
     }
@@ -264,6 +248,27 @@ fn kept_hooks(
     }
 }
 
+fn store_config(file: StoreFile, places: &Places<'_>, problems: &mut Problems<'_>) -> StoreConfig {
+    let url = file.url;
+    if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
+        let help = "write `sqlite://counterpart.db` or `postgres://user@host/database`";
+        problems.at(&["store", "url"], "this is no address of a store", help);
+    }
+    let keep_ms = match file.keep.parse::<counterpart_core::gate::Period>() {
+        _ if file.keep == "forever" => None,
+        Ok(period) if period < counterpart_core::gate::Period::DAY => {
+            problems.at(&["store", "keep"], format!("{period} is less than a reading may take"), "write `1d` or more");
+            None
+        }
+        Ok(period) => Some(period.ms()),
+        Err(error) => {
+            problems.at(&["store", "keep"], error.to_string(), "write `180d`, or `forever`");
+            None
+        }
+    };
+    StoreConfig { url: places.store(&url), keep_ms }
+}
+
 fn serve_config(file: ServeFile, problems: &mut Problems<'_>) -> ServeConfig {
     let mut config = ServeConfig { listen: file.listen, public_url: None, ..ServeConfig::default() };
     match file.poll.parse::<counterpart_core::gate::Period>() {
@@ -290,7 +295,7 @@ fn serve_config(file: ServeFile, problems: &mut Problems<'_>) -> ServeConfig {
     config
 }
 
-fn telemetry_config(file: TelemetryFile, problems: &mut Problems<'_>) -> TelemetryConfig {
+fn telemetry_config(file: TelemetryFile, places: &Places<'_>, problems: &mut Problems<'_>) -> TelemetryConfig {
     let at = ["telemetry", "otlp"];
     if !cfg!(feature = "otlp") {
         let help = "build it with `cargo build --release --features otlp`, or leave [telemetry] out";
@@ -308,7 +313,7 @@ fn telemetry_config(file: TelemetryFile, problems: &mut Problems<'_>) -> Telemet
         if name.parse::<http::HeaderName>().is_err() {
             problems.at(&at, format!("`{name}` is no name of a header"), "write `authorization`");
         }
-        match Reference::from_value(&value).map(|reference| reference.read()) {
+        match Reference::from_value(&value).map(|reference| reference.read(places.base(&at))) {
             Some(Ok(secret)) => {
                 headers.insert(name, secret);
             }
@@ -328,7 +333,7 @@ fn telemetry_config(file: TelemetryFile, problems: &mut Problems<'_>) -> Telemet
 fn connection_config(
     place: &[&str; 2],
     file: ConnectionFile,
-    folder: &Path,
+    places: &Places<'_>,
     connectors_dir: Option<&Path>,
     problems: &mut Problems<'_>,
 ) -> ConnectionConfig {
@@ -345,11 +350,15 @@ fn connection_config(
         {
             let names: Vec<&str> = known.settings.keys().map(String::as_str).collect();
             let message = format!("connector `{}` has no setting `{key}`", file.connector);
-            problems.at(&at, message, format!("it has {}", names.join(", ")));
+            let help = match alike(&key, names.iter().copied().chain(CONNECTION_KEYS)) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("it has {}", names.join(", ")),
+            };
+            problems.at(&at, message, help);
             continue;
         }
         match Reference::from_value(&value) {
-            Some(reference) => match reference.read() {
+            Some(reference) => match reference.read(places.base(&at)) {
                 Ok(secret) => {
                     secrets.insert(key, secret);
                 }
@@ -382,7 +391,7 @@ fn connection_config(
         connector: file.connector,
         settings,
         secrets,
-        mapping: file.mapping.map(|path| folder.join(path)),
+        mapping: file.mapping.map(|path| places.path(&[place[0], place[1], "mapping"], &path)),
         region: file.region.map(|region| region.to_ascii_uppercase()),
         deep_pages: file.deep_pages,
         write_check: match file.write_check {

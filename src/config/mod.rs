@@ -3,9 +3,11 @@
 //! Secrets are references to the environment or to a file; the values are read when the configuration is loaded, never
 //! printed and never stored.
 
+mod extract;
 mod file;
 mod links;
 mod load;
+mod places;
 mod secret;
 
 use std::collections::BTreeMap;
@@ -30,6 +32,8 @@ pub use load::{ConfigError, own_manifest, schema};
 pub struct StoreConfig {
     /// `sqlite://FILE` or `postgres://…`.
     pub url: String,
+    /// How long what is over is remembered; none for ever.
+    pub keep_ms: Option<i64>,
 }
 
 /// How `serve` works.

@@ -1,5 +1,7 @@
 //! Secrets: references to the environment or to a file, read when the configuration is loaded.
 
+use std::path::Path;
+
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -23,15 +25,18 @@ impl Reference {
         }
     }
 
-    /// Reads the secret; the error says what is not there, never what is.
-    pub fn read(&self) -> Result<SecretString, String> {
+    /// Reads the secret, from a file that begins at `base` unless its path is whole; the error says what is not there, never
+    /// what is.
+    pub fn read(&self, base: &Path) -> Result<SecretString, String> {
         let text = match self {
             #[expect(clippy::disallowed_methods, reason = "secrets are read here and nowhere else")]
             Reference::Env(name) => {
                 std::env::var(name).map_err(|_| format!("the environment variable {name} is not set"))?
             }
             Reference::File(path) => {
-                std::fs::read_to_string(path).map_err(|error| format!("the file {path} cannot be read: {error}"))?
+                let path = base.join(path);
+                let wrong = |error| format!("the file {} cannot be read: {error}", path.display());
+                std::fs::read_to_string(&path).map_err(wrong)?
             }
         };
         match text.trim_end_matches(['\n', '\r']) {

@@ -4,17 +4,20 @@
 //! whole plan, and only then writes. Whatever a far end answers is observed and becomes the new base, so that an echo is
 //! no change. When answers changed something, the run goes round again until nothing is left to do.
 
+mod audit;
 mod check;
 mod conformance;
 mod decide;
 mod deletion;
 mod deliver;
 mod echo;
+mod explain;
 mod happen;
 mod history;
 mod intake;
 mod observe;
 mod progress;
+mod prune;
 mod pull;
 mod push;
 mod reconcile;
@@ -37,7 +40,9 @@ use counterpart_core::identity::IdentityRules;
 use counterpart_core::mapping::{Diagnostic, Mapping};
 use tokio_util::sync::CancellationToken;
 
+pub use audit::{Audit, Lost, last_audits};
 pub use decide::Decision;
+pub use explain::LeftAlone;
 pub use history::History;
 pub use progress::{Event, Progress, Silent};
 pub use report::{

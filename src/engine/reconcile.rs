@@ -331,24 +331,26 @@ impl Engine {
 
     fn merge_person(&self, person: &Person, sides: &[usize], policy: &SyncConfig) -> Merged {
         let nothing = Agreed::new();
-        let sides: Vec<Side<'_>> = sides
-            .iter()
-            .map(|&index| {
-                let record = &person.records[index];
-                let config = self.config.connections.get(&record.connection);
-                Side {
-                    connection: &record.connection,
-                    external_id: &record.external_id,
-                    observed: &record.fields,
-                    agreed: if mutation::is_planted(Mutation::MergeForgetsTheBase) { &nothing } else { &record.agreed },
-                    changed_at: record.remote_updated_at.filter(|_| config.is_none_or(|config| config.trust_clock)),
-                    observed_at: record.observed_at,
-                    mapping: self.mapping(record).expect("sides were filtered by it"),
-                    remote: Some(&record.remote),
-                }
-            })
-            .collect();
+        let mut sides: Vec<Side<'_>> = sides.iter().filter_map(|&index| self.side(&person.records[index])).collect();
+        if mutation::is_planted(Mutation::MergeForgetsTheBase) {
+            sides.iter_mut().for_each(|side| side.agreed = &nothing);
+        }
         merge::merge(&person.golden, &sides, &policy.conflict)
+    }
+
+    /// A record as it takes part in a merge; none where the configuration knows its connection no more.
+    pub(super) fn side<'a>(&'a self, record: &'a Record) -> Option<Side<'a>> {
+        let config = self.config.connections.get(&record.connection);
+        Some(Side {
+            connection: &record.connection,
+            external_id: &record.external_id,
+            observed: &record.fields,
+            agreed: &record.agreed,
+            changed_at: record.remote_updated_at.filter(|_| config.is_none_or(|config| config.trust_clock)),
+            observed_at: record.observed_at,
+            mapping: self.mapping(record)?,
+            remote: Some(&record.remote),
+        })
     }
 
     fn mapping(&self, record: &Record) -> Option<&counterpart_core::mapping::Mapping> {
@@ -521,12 +523,7 @@ impl Planner<'_> {
 
     /// Whether the vendor has refused exactly this value here and nobody has looked at it yet.
     fn is_refused(&mut self, connection: &str, field: &str, slot: &counterpart_core::Slot) -> bool {
-        let found = self.batch.open.iter().find(|conflict| {
-            conflict.kind == "refused"
-                && conflict.entity_id == Some(self.entity)
-                && conflict.detail["connection"] == connection
-                && conflict.detail["fields"].get(field).is_some_and(|value| *value == serde_json::json!(slot))
-        });
+        let found = refusal(&self.batch.open, self.entity, connection, field, slot);
         self.refused.extend(found.map(|conflict| conflict.id));
         found.is_some()
     }
@@ -579,6 +576,22 @@ impl Planner<'_> {
             run_id: self.session.run,
         });
     }
+}
+
+/// The entry that says that the vendor has refused this value of a person, and that nobody has looked at yet.
+pub(super) fn refusal<'a>(
+    open: &'a [Conflict],
+    entity: i64,
+    connection: &str,
+    field: &str,
+    slot: &counterpart_core::Slot,
+) -> Option<&'a Conflict> {
+    open.iter().find(|conflict| {
+        conflict.kind == "refused"
+            && conflict.entity_id == Some(entity)
+            && conflict.detail["connection"] == connection
+            && conflict.detail["fields"].get(field).is_some_and(|value| *value == json!(slot))
+    })
 }
 
 // ---- the queue -----------------------------------------------------------------------------------------------------

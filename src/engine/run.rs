@@ -273,6 +273,7 @@ impl Engine {
             }
         }
         self.close(session).await?;
+        self.prune().await;
         result
     }
 

@@ -97,11 +97,13 @@ impl Session {
 
     /// The sync whose policies decide for a person known at `connections`.
     pub fn policy_for(&self, connections: &BTreeSet<&str>) -> &SyncConfig {
-        self.syncs
-            .iter()
-            .find(|sync| sync.between.iter().filter(|name| connections.contains(name.as_str())).count() > 1)
-            .unwrap_or(&self.syncs[0])
+        policy_for(&self.syncs, connections).unwrap_or(&self.syncs[0])
     }
+}
+
+/// The first of the syncs that ties two of these connections together.
+pub(super) fn policy_for<'a>(syncs: &'a [SyncConfig], connections: &BTreeSet<&str>) -> Option<&'a SyncConfig> {
+    syncs.iter().find(|sync| sync.between.iter().filter(|name| connections.contains(name.as_str())).count() > 1)
 }
 
 /// The ledger, renewing all of the run's leases on the way: whoever still calls is still there.
@@ -320,7 +322,7 @@ impl Engine {
     }
 
     /// All connections that are tied to `active` through any configured sync.
-    fn group_of(&self, active: &BTreeSet<String>) -> BTreeSet<String> {
+    pub(super) fn group_of(&self, active: &BTreeSet<String>) -> BTreeSet<String> {
         let mut group = active.clone();
         loop {
             let before = group.len();

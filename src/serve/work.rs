@@ -181,6 +181,7 @@ async fn lease(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) {
             if let Err(error) = desk.engine.store().prune_hooks(now - KEEP_MS).await {
                 tracing::error!(%error, "old webhooks could not be forgotten");
             }
+            desk.engine.prune().await;
         }
         tokio::select! {
             biased;

@@ -140,6 +140,25 @@ impl From<budget_account::Model> for Window {
 }
 
 /// Draws that a window of this class counts: those that end after `since`.
+/// Adds calls to those that are counted already.
+pub(super) async fn add_spent<C: ConnectionTrait>(tx: &C, rows: Vec<budget_spent::ActiveModel>) -> Result<()> {
+    use budget_spent::Column;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let plus = |column: Column| Expr::col((budget_spent::Entity, column)).add(Expr::col(("excluded", column)));
+    budget_spent::Entity::insert_many(rows)
+        .on_conflict(
+            OnConflict::columns([Column::Tenant, Column::RunId, Column::Connection, Column::Lane, Column::Purpose])
+                .value(Column::N, plus(Column::N))
+                .value(Column::Limited, plus(Column::Limited))
+                .to_owned(),
+        )
+        .exec_without_returning(tx)
+        .await?;
+    Ok(())
+}
+
 fn counted(tenant: &str, account: &str, class: &str, since: Millis) -> Select<budget_grant::Entity> {
     use budget_grant::Column;
     let counted = budget_grant::Entity::find()
@@ -397,10 +416,6 @@ impl AccountTx<'_> {
 
     /// Adds to what a run has spent.
     pub async fn spend(&self, run_id: i64, spent: &BTreeMap<SpentKey, Tally>) -> Result<()> {
-        use budget_spent::Column;
-        if spent.is_empty() {
-            return Ok(());
-        }
         let rows = spent.iter().map(|((connection, lane, purpose), tally)| budget_spent::ActiveModel {
             tenant: Set(self.tenant.to_owned()),
             run_id: Set(run_id),
@@ -410,17 +425,7 @@ impl AccountTx<'_> {
             n: Set(tally.n),
             limited: Set(tally.limited),
         });
-        let plus = |column: Column| Expr::col((budget_spent::Entity, column)).add(Expr::col(("excluded", column)));
-        budget_spent::Entity::insert_many(rows)
-            .on_conflict(
-                OnConflict::columns([Column::Tenant, Column::RunId, Column::Connection, Column::Lane, Column::Purpose])
-                    .value(Column::N, plus(Column::N))
-                    .value(Column::Limited, plus(Column::Limited))
-                    .to_owned(),
-            )
-            .exec_without_returning(&self.tx)
-            .await?;
-        Ok(())
+        add_spent(&self.tx, rows.collect()).await
     }
 
     /// Ends the work on the account.

@@ -2,12 +2,69 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::{ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect};
 
+use super::tables::record;
 use super::tables::record_key::{Column, Entity, Model};
 use super::{BATCH, Record, RecordState, Result, Store};
 
+/// A record that is there and has a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyHolder {
+    /// The key's value.
+    pub value: String,
+    /// The connection.
+    pub connection: String,
+    /// The vendor's id.
+    pub external_id: String,
+}
+
+/// A page of keys, by value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPage {
+    /// The last value on it; none when there are no more.
+    pub last: Option<String>,
+    /// Who holds them.
+    pub holders: Vec<KeyHolder>,
+}
+
 impl Store {
+    /// The live records of a stream that have a key of this kind above a value. Of several that share the last value of the page
+    /// some may be passed over.
+    pub async fn key_holders(&self, stream: &str, kind: &str, after: &str, limit: u64) -> Result<KeyPage> {
+        let keys: Vec<(String, i64)> = Entity::find()
+            .select_only()
+            .columns([Column::Value, Column::RecordId])
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Kind.eq(kind))
+            .filter(Column::Value.gt(after))
+            .order_by_asc(Column::Value)
+            .order_by_asc(Column::RecordId)
+            .limit(limit)
+            .into_tuple()
+            .all(self.reader())
+            .await?;
+        let mut records: BTreeMap<i64, (String, String)> = BTreeMap::new();
+        for part in keys.chunks(BATCH) {
+            let rows: Vec<(i64, String, String)> = record::Entity::find()
+                .select_only()
+                .columns([record::Column::Id, record::Column::Connection, record::Column::ExternalId])
+                .filter(record::Column::Id.is_in(part.iter().map(|(_, id)| *id)))
+                .filter(record::Column::Stream.eq(stream))
+                .filter(record::Column::State.eq(RecordState::Live))
+                .into_tuple()
+                .all(self.reader())
+                .await?;
+            records.extend(rows.into_iter().map(|(id, connection, external_id)| (id, (connection, external_id))));
+        }
+        let last = keys.last().map(|(value, _)| value.clone());
+        let holder = |(value, id): (String, i64)| {
+            let (connection, external_id) = records.get(&id)?.clone();
+            Some(KeyHolder { value, connection, external_id })
+        };
+        Ok(KeyPage { last, holders: keys.into_iter().filter_map(holder).collect() })
+    }
+
     /// Replaces the keys of these records; keys that stay are not written again.
     pub async fn replace_keys(&self, keys: &[(i64, Vec<(String, String)>)]) -> Result<()> {
         let tx = self.begin().await?;

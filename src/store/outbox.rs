@@ -323,6 +323,16 @@ impl Store {
         self.rows(found).await
     }
 
+    /// What is planned for a person and not under way.
+    pub async fn planned_writes(&self, entity_id: i64) -> Result<Vec<OutboxRow>> {
+        let found = Entity::find()
+            .filter(Column::EntityId.eq(entity_id))
+            .filter(Column::State.eq(OpState::Planned))
+            .order_by_asc(Column::Id)
+            .limit(100);
+        self.rows(found).await
+    }
+
     async fn rows(&self, found: Select<Entity>) -> Result<Vec<OutboxRow>> {
         let rows = found.filter(Column::Tenant.eq(self.tenant())).all(self.reader()).await?;
         rows.into_iter().map(OutboxRow::try_from).collect()

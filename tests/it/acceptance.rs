@@ -37,7 +37,7 @@ pub async fn night(systems: &[(&str, Vendor)], people: usize, pairs: &[&[&str]])
         sandbox.seed_people(START - 86_400_000, name, people, index * people * 3 / 10);
     }
     let config = Config {
-        store: StoreConfig { url: "sqlite::memory:".to_owned() },
+        store: StoreConfig { url: "sqlite::memory:".to_owned(), keep_ms: None },
         tenant: "default".to_owned(),
         serve: counterpart::config::ServeConfig::default(),
         telemetry: None,

@@ -1124,3 +1124,214 @@ fn status_tells_the_living_from_the_dead() {
     let (status, code) = place.json(&["status"]);
     assert!(code == 3 && status["degraded"].to_string().contains("ended without a word"), "{status:#}");
 }
+
+/// Every field that was not written to a side has its reason: what the mapping lets through, what waits, and what stands between
+/// the merge and a write.
+#[test]
+fn an_explanation_says_why_a_field_was_left_alone() {
+    let place = Place::new(6);
+    let mapping = include_str!("../../mappings/contact/woocommerce.toml");
+    let company = "company = { remote = \"/billing/company\", cleared = \"empty\" }";
+    assert!(mapping.contains(company));
+    let mapping = mapping.replace(company, "company = { remote = \"/billing/company\", direction = \"in\" }");
+    std::fs::write(place.folder.path().join("shop.toml"), mapping).expect("a file");
+    let config =
+        place.config().replace("connector = \"woocommerce\"", "connector = \"woocommerce\"\nmapping = \"shop.toml\"");
+    place.write(&config);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let person = place.sandbox.people("house")[4].clone();
+    let email = person.email.clone().expect("an address");
+    let left = |place: &Place| {
+        let (explained, code) = place.json(&["explain", "person", &email]);
+        assert_eq!(code, 0, "{explained:#}");
+        let records = explained["records"].as_array().expect("records").clone();
+        let of = |record: &Value| record["left_alone"].as_array().expect("a list").clone();
+        records.iter().flat_map(of).collect::<Vec<Value>>()
+    };
+    let why = |left: &[Value], field: &str| {
+        let found = left.iter().find(|entry| entry["field"] == field);
+        found.map_or(String::new(), |entry| entry["why"].as_str().expect("a reason").to_owned())
+    };
+
+    // One way only.
+    place.sandbox.edit(1_800_000_000_000, "house", &person.id, "company", Some("Elsewhere"));
+    place.run(&["sync"]);
+    assert_eq!(why(&left(&place), "company"), "its mapping reads it and never writes it");
+    let said = stdout(&place.run(&["explain", "person", &email]));
+    assert!(said.contains("left alone: company: its mapping reads it and never writes it"), "{said}");
+
+    // A guard, then a connection that is never written to: decided by the merge, and not carried out.
+    place.sandbox.edit(1_800_000_100_000, "house", &person.id, "phone", Some("+46701112233"));
+    place.write(&format!("{config}guard = {{ max_updates = \"0\" }}\n"));
+    let (report, code) = place.json(&["sync"]);
+    assert_eq!(code, 4, "{report:#}");
+    assert_eq!(why(&left(&place), "phone"), format!("a guard stopped run {} before it was written", report["run"]));
+    place.write(&config.replace("[connections.shop]", "[connections.shop]\nread_only = true"));
+    assert_eq!(why(&left(&place), "phone"), "its connection is `read_only`");
+    place.write(&config);
+    place.run(&["sync"]);
+    assert_eq!(why(&left(&place), "phone"), "", "it is there now");
+
+    // Two opinions wait for a person, and the entry is named.
+    let buyer = place.sandbox.people("shop").into_iter().find(|buyer| buyer.email.as_deref() == Some(&email));
+    let buyer = buyer.expect("the same person");
+    place.sandbox.edit(1_800_000_200_000, "house", &person.id, "phone", Some("+46701112244"));
+    place.sandbox.edit(1_800_000_200_000, "shop", &buyer.id, "phone", Some("+46701112255"));
+    place.run(&["sync"]);
+    let waiting = left(&place);
+    let (queue, _) = place.json(&["conflicts", "list"]);
+    let entries: Vec<&Value> = waiting.iter().filter(|entry| entry["field"] == "phone").collect();
+    assert_eq!(entries.len(), 2, "{waiting:#?}");
+    for entry in entries {
+        assert_eq!(entry["why"], "it waits for a person to decide");
+        assert_eq!(entry["conflict"], queue["conflicts"][0]["id"], "{queue:#}");
+    }
+}
+
+/// Keys that nobody knows, values of the wrong type and what is missing are told together, each with its place, and so is
+/// what is wrong besides.
+#[test]
+fn unknown_keys_come_all_at_once() {
+    let place = Place::new(1);
+    let config = place
+        .config()
+        .replace("[store]", "[store]\ncolour = 1")
+        .replace("connector = \"crm\"", "connector = \"crm\"\nreadonly = true")
+        .replace(
+            "conflict = {",
+            "shedule = \"0 2 * * *\"\nguard = { max_delete = \"1%\", emptied = false }\nconflict = {",
+        )
+        + "\n[[syncs]]\nname = \"more\"\nkind = \"contact\"\nbetween = [\"house\", \"shop\"]\nsurprise = 1\n\n\
+           [serve]\nlisten = \"nowhere\"\n";
+    let told = |config: &str| {
+        place.write(config);
+        let (report, code) = place.json(&["check"]);
+        assert_eq!(code, 2, "{report:#}");
+        let problems = report["error"]["problems"].as_array().expect("a list of problems").clone();
+        let line = |p: &Value| {
+            let text = |key: &str| p[key].as_str().expect("a text").to_owned();
+            (format!("{}:{} {}", p["line"], p["column"], text("message")), text("help"))
+        };
+        problems.iter().map(line).collect::<Vec<(String, String)>>()
+    };
+    let found = told(&config);
+    let expected = [
+        ("2:1 `store.colour`: unknown field", "known here are url"),
+        ("7:1 connector `crm` has no setting `readonly`", "did you mean `read_only`?"),
+        ("21:1 `syncs.0.shedule`: unknown field", "did you mean `schedule`?"),
+        ("22:11 `syncs.0.guard.max_delete`: unknown field", "did you mean `max_deletes`?"),
+        ("29:1 `syncs.1.surprise`: unknown field", "known here are name"),
+        ("32:1 `nowhere` is no address with a port", "write `127.0.0.1:8787`"),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for ((message, help), (wanted, way_out)) in found.iter().zip(expected) {
+        assert!(message == wanted && help.starts_with(way_out), "{message} ({help}), not {wanted} ({way_out})");
+    }
+
+    // What cannot be read hides none of them, and what is missing for that reason alone is not told.
+    let broken = config
+        .replace("name = \"people\"", "name = [\"people\"]")
+        .replace("name = \"more\"\n", "")
+        .replace("listen = \"nowhere\"", "poll = 60");
+    let found: Vec<String> = told(&broken).into_iter().map(|(message, _)| message).collect();
+    assert_eq!(found.len(), 7, "{found:#?}");
+    let begins = [
+        "2:1 `store.colour`",
+        "18:1 `syncs.0.name`: invalid type",
+        "21:1 `syncs.0.shedule`",
+        "22:11 `syncs.0.guard.max_delete`",
+        "25:1 `syncs.1`: missing field `name`",
+        "28:1 `syncs.1.surprise`",
+        "31:1 `serve.poll`: invalid type",
+    ];
+    for (found, begin) in found.iter().zip(begins) {
+        assert!(found.starts_with(begin), "{found:?} is not {begin}");
+    }
+}
+
+/// Given a configuration that is named from another folder, as cron does, then its database, secrets, mappings and texts are
+/// those beside it; a path from the environment follows the working directory.
+#[test]
+fn relative_paths_begin_at_the_files_folder() {
+    let place = Place::new(3);
+    let folder = place.folder.path();
+    let mapping = include_str!("../../mappings/contact/woocommerce.toml");
+    for dir in ["secrets", "own/mine", "texts/messages"] {
+        std::fs::create_dir_all(folder.join(dir)).expect("a folder");
+    }
+    let facts = counterpart_connectors::manifest_source("crm").expect("it is shipped");
+    std::fs::write(folder.join("own/mine/connector.toml"), facts.replace("name = \"crm\"", "name = \"mine\""))
+        .expect("a file");
+    let house = include_str!("../../mappings/contact/crm.toml").replace("connector = \"crm\"", "connector = \"mine\"");
+    std::fs::write(folder.join("own/mine/contact.toml"), house).expect("a file");
+    std::fs::write(folder.join("secrets/token"), format!("{TOKEN}\n")).expect("a file");
+    std::fs::write(folder.join("shop.toml"), mapping).expect("a file");
+    let config = place
+        .config()
+        .replace(&format!("sqlite://{}/counterpart.db", folder.display()), "sqlite://state.db")
+        .replace("{ env = \"SANDBOX_TOKEN\" }", "{ file = \"secrets/token\" }")
+        .replace("connector = \"woocommerce\"", "connector = \"woocommerce\"\nmapping = \"shop.toml\"")
+        .replace("connector = \"crm\"", "connector = \"mine\"");
+    place.write(&format!("connectors_dir = \"own\"\nmappings_dir = \"texts\"\n{config}"));
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let file = folder.join("counterpart.toml").display().to_string();
+    let from = |at: &Path| {
+        let mut command = command(at);
+        command.args(["--config", &file]);
+        command
+    };
+    let synced = from(elsewhere.path()).arg("sync").output().expect("the program starts");
+    assert_eq!(synced.status.code(), Some(0), "{}", stderr(&synced));
+    assert!(folder.join("state.db").is_file());
+    assert_eq!(std::fs::read_dir(elsewhere.path()).expect("it is there").count(), 0);
+    // From the folder itself, and by a relative name, it is the same database.
+    let inside = command(folder).args(["--json", "runs", "list"]).output().expect("the program starts");
+    let above = command(folder.parent().expect("a folder"))
+        .arg("--config")
+        .arg(Path::new(folder.file_name().expect("a name")).join("counterpart.toml"))
+        .args(["--json", "runs", "list"])
+        .output()
+        .expect("the program starts");
+    for output in [inside, above] {
+        let runs: Value = serde_json::from_slice(&output.stdout).expect("a document");
+        assert_eq!(runs["runs"].as_array().map(Vec::len), Some(1), "{runs:#}");
+    }
+    let mine = from(elsewhere.path())
+        .env("COUNTERPART__STORE__URL", "sqlite://mine.db")
+        .arg("migrate")
+        .output()
+        .expect("the program starts");
+    assert_eq!(mine.status.code(), Some(0), "{}", stderr(&mine));
+    assert!(elsewhere.path().join("mine.db").is_file() && !folder.join("mine.db").exists());
+}
+
+#[test]
+fn an_audit_is_told_of_until_it_is_over() {
+    let place = Place::new(40);
+    place.write(&place.config().replace("conflict =", "create = []\nconflict ="));
+    place.sandbox.set_faults(Faults::parse("omit=0.5").expect("a fault"));
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let (before, code) = place.json(&["status"]);
+    assert_eq!((&before["audits"], code), (&serde_json::json!([]), 0), "{before:#}");
+    let (status, code) = place.json(&["status", "--audit", "10"]);
+    assert_eq!(code, 3, "{status:#}");
+    let shop = status["audits"].as_array().expect("a list").iter().find(|audit| audit["connection"] == "shop");
+    let shop = shop.expect("an audit of the shop");
+    let lost = shop["lost"].as_array().expect("a list");
+    assert!(shop["asked"] == 10 && !lost.is_empty() && shop["share"].as_f64() < Some(1.0), "{shop:#}");
+    assert!(
+        shop["low"].as_f64() < shop["share"].as_f64() && shop["share"].as_f64() < shop["high"].as_f64(),
+        "{shop:#}"
+    );
+    let said = stdout(&place.run(&["status"]));
+    for expected in ["audit of shop", "% are known here", "not known here: shop/", "found by the address of house/"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(said.contains("degraded: shop has people whom its lists do not show"), "{said}");
+    for wrong in ["0", "many", "10001"] {
+        assert_eq!(place.run(&["status", "--audit", wrong]).status.code(), Some(2), "{wrong}");
+    }
+    place.sandbox.set_faults(Faults::none());
+    let (status, code) = place.json(&["status", "--audit", "10"]);
+    assert_eq!(code, 3, "who is found is not known by that: {status:#}");
+}

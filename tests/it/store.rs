@@ -4,10 +4,12 @@
 
 use std::collections::BTreeSet;
 
+use counterpart::budget::Ledger;
 use counterpart::store::{
-    ConflictFilter, ConflictState, Entity, Incoming, NewConflict, NewEvent, OpResult, OpState, PlannedOp, Reconciled,
-    Record, RecordCounts, RecordState, RecordUpdate, Scan, Store, StreamState,
+    ConflictFilter, ConflictState, Entity, Incoming, NewConflict, NewEvent, OpResult, OpState, PlannedOp, Pruned,
+    Reconciled, Record, RecordCounts, RecordState, RecordUpdate, Scan, Store, StreamState,
 };
+use counterpart_connectors::{Call, Gate, Purpose};
 use counterpart_core::business::EventKind;
 use counterpart_core::identity::Evidence;
 use counterpart_core::merge::{Agreed, AgreedSlot, Clock, Golden, GoldenSlot};
@@ -15,6 +17,7 @@ use counterpart_core::plan::{Action, Lane, Operation};
 use counterpart_core::{FieldName, Fields, Slot, Value};
 use serde_json::json;
 
+use crate::sim::SimClock;
 use crate::store_databases::{Home, Kind};
 
 const NOON: i64 = 1_790_000_000_000;
@@ -40,11 +43,94 @@ async fn tell(kind: Kind) {
     identity_keys(&store).await;
     facts(&store).await;
     busy_hours(&store).await;
+    pruning(&store).await;
     if kind != Kind::Memory {
         let other = home.open_as("another customer").await;
         tenants_do_not_meet(&store, &other).await;
     }
     store.close().await.expect("it closes");
+}
+
+/// What is over for long is forgotten; what something rests on stays.
+async fn pruning(store: &Store) {
+    const LONG_AGO: i64 = NOON - 300 * 86_400_000;
+    const LIMIT: i64 = NOON - 200 * 86_400_000;
+    let stream = Stream { store, connection: "old" };
+    // Readings: one that certifies, one that goes on, some that are over or were given up, one that is recent.
+    let mut scans = Vec::new();
+    for (number, mode) in (0..).zip(["full", "deep", "since", "since", "head"]) {
+        let mut scan = store.begin_scan("old", CONTACT, mode, LONG_AGO + number).await.unwrap();
+        stream.page(&[row("1", "ann"), row("2", "bob")], &mut scan, &StreamState::default(), LONG_AGO).await;
+        scan.finished_at = (number != 1 && number != 3).then_some(LONG_AGO + 10);
+        store.finish_scan(&scan).await.unwrap();
+        scans.push(scan.id);
+    }
+    let recent = store.begin_scan("old", CONTACT, "other", LIMIT).await.unwrap().id;
+    let state = StreamState { last_complete_scan: Some(scans[0]), open_scan: Some(scans[1]), ..StreamState::default() };
+    store.save_stream_state("old", CONTACT, &state).await.unwrap();
+    // The queue: two that are settled, one long ago and one just now, and one that waits since long ago.
+    let ann = stream.get("1").await;
+    let told = [("settled", Some("latest")), ("waits", None)];
+    let conflicts = told.map(|(key, settled)| NewConflict {
+        settled: settled.map(str::to_owned),
+        ..conflict(&format!("old:{key}"), None, &[ann.id])
+    });
+    let result = Reconciled { conflicts: conflicts.to_vec(), ..Reconciled::default() };
+    store.save_reconciled(&result, LONG_AGO).await.unwrap();
+    let fresh = NewConflict { settled: Some("latest".into()), ..conflict("old:fresh", None, &[ann.id]) };
+    let result = Reconciled { conflicts: vec![fresh], ..Reconciled::default() };
+    store.save_reconciled(&result, LIMIT).await.unwrap();
+    // Runs: one with an operation, two idle ones of a sync of which the later is the last, one under way, one that is recent.
+    let syncs = ["old".to_owned()];
+    let mut runs = Vec::new();
+    for number in 0..5 {
+        let run = store.start_run("sync", &syncs, "", LONG_AGO + number).await.unwrap();
+        if number != 3 {
+            let at = if number == 4 { LIMIT } else { LONG_AGO + 20 };
+            store.finish_run(run, if number == 4 { "failed" } else { "ok" }, &json!({}), at).await.unwrap();
+        }
+        runs.push(run);
+        let ledger = Ledger::new(store.clone(), SimClock::at(NOON), Vec::new(), run, "somebody".into());
+        let call = Call {
+            connection: "old",
+            class: "all",
+            lane: counterpart_connectors::Lane::Audit,
+            purpose: Purpose::Find,
+            cost: 2,
+        };
+        ledger.acquire(&call).await.unwrap();
+        ledger.flush().await.unwrap();
+    }
+    let person = stream.person(&ann).await;
+    stream.plan(&[stream.planned(runs[0], person, "1", Lane::Incremental)]).await;
+
+    let pruned = store.prune(LIMIT).await.unwrap();
+    assert_eq!((pruned.scans, pruned.conflicts, pruned.runs, pruned.is_cut()), (3, 1, 1, false));
+    assert_eq!(store.prune(LIMIT).await.unwrap(), Pruned::default());
+    for (number, scan) in scans.iter().enumerate() {
+        assert_eq!(store.scan(*scan).await.unwrap().is_some(), number < 2, "scan {number}");
+    }
+    assert!(store.scan(recent).await.unwrap().is_some());
+    let all = ConflictFilter { limit: 10_000, ..ConflictFilter::default() };
+    let left = store.conflicts(&all).await.unwrap();
+    let left: BTreeSet<&str> = left.iter().filter_map(|c| c.key.strip_prefix("old:")).collect();
+    assert_eq!(left, BTreeSet::from(["fresh", "waits"]));
+    for (number, run) in runs.iter().enumerate() {
+        assert_eq!(store.run(*run).await.unwrap().is_some(), number != 1, "run {number}");
+    }
+    assert_eq!(store.ops(runs[0], None, 10).await.unwrap().len(), 1, "it can be taken back");
+    assert_eq!(store.spent_by_connection().await.unwrap()["old"], 10, "what was called is counted as ever");
+    assert!(store.spent(runs[1]).await.unwrap().is_empty());
+
+    // A batch at a time.
+    for number in 0..501 {
+        let mut scan = store.begin_scan("many", CONTACT, "since", LONG_AGO + number).await.unwrap();
+        scan.finished_at = Some(LONG_AGO + number);
+        store.finish_scan(&scan).await.unwrap();
+    }
+    let first = store.prune(LIMIT).await.unwrap();
+    assert_eq!((first.scans, first.is_cut()), (500, true));
+    assert_eq!(store.prune(LIMIT).await.unwrap().scans, 1);
 }
 
 /// In which hours anything happened in a stream, and when last.

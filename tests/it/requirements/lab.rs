@@ -55,7 +55,7 @@ impl Lab {
             .map(|(name, vendor)| InstanceSpec { name: (*name).to_owned(), vendor: *vendor, settings: of(name) })
             .collect();
         let config = Config {
-            store: StoreConfig { url: "sqlite::memory:".to_owned() },
+            store: StoreConfig { url: "sqlite::memory:".to_owned(), keep_ms: None },
             tenant: "default".to_owned(),
             serve: counterpart::config::ServeConfig::default(),
             telemetry: None,

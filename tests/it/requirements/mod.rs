@@ -1,7 +1,7 @@
 //! What users of other tools suffered, one test for each: contacts that vanish, double, loop, or come back.
 //!
 //! By theme: `reading` (R1-R10), `budget` (R12, R13, R16, R17), `identity` (R28, R29, R31, R32), `mapping` (R41, R43),
-//! `state` (R50, R52, R53, R55), and the rest here.
+//! `state` (R50, R52, R53, R55, R72's audit), and the rest here.
 //! Proven in other places:
 //!
 //! | row | where |

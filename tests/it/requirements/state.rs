@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use counterpart::engine::PlanHeader;
+use counterpart::engine::{PlanHeader, last_audits};
 use counterpart::store::{ConflictState, Store, StoreOptions};
 use counterpart_connectors::Millis;
 use counterpart_sandbox::Vendor;
@@ -244,4 +244,101 @@ async fn r55_a_run_is_taken_back_except_for_what_was_edited_since() {
         let expected = if is_touched { Some("Edited since".to_owned()) } else { before[&email].clone() };
         assert_eq!(company, expected, "{email}");
     }
+}
+
+/// Given systems whose lists leave a fifth of their people out, and count as whole, when a sample of the people that the one
+/// knows is looked up at the other, then the audit's figure is within three points of the truth and it names who is missing;
+/// lists that are whole are told to be.
+#[tokio::test]
+async fn r72_a_sampled_audit_finds_what_lists_leave_out() {
+    const PEOPLE: usize = 900;
+    for (omitted, asked) in [("omit=0", 20), ("omit=0.2", 500)] {
+        let mut lab = Lab::new(&HOUSE_AND_SHOP).await;
+        lab.config.syncs[0].create = Some(Vec::new());
+        lab.people_at("house", PEOPLE, 0);
+        lab.people_at("shop", PEOPLE, PEOPLE / 10);
+        lab.faults(omitted);
+        let report = lab.run().await;
+        assert!(report.syncs[0].streams.iter().all(|stream| stream.complete), "{omitted}: {report:?}");
+        let audits = lab.engine(lab.network()).audit(asked as usize).await.expect("it ends");
+        assert_eq!(audits.len(), 2);
+        for audit in audits {
+            let name = &audit.connection;
+            let known = lab.store.counts(name, "contact").await.expect("the store answers").live;
+            assert_eq!(known == PEOPLE as u64, omitted == "omit=0", "{name}: {known}");
+            let truth = known as f64 / PEOPLE as f64;
+            let (share, low, high) = audit.share().expect("many are at both");
+            assert!((share - truth).abs() < 0.03, "{name}: {share}, not {truth}");
+            assert!(low <= truth && truth <= high, "{name}: {low} to {high}, not {truth}");
+            assert_eq!(
+                (audit.asked, audit.there),
+                (asked, audit.known + audit.lost.len() as u64),
+                "{:?}",
+                audit.why_not
+            );
+            let there = lab.people(name);
+            for lost in &audit.lost {
+                assert!(there.iter().any(|person| person.id == lost.external_id), "{lost:?} at {name}");
+                let known = lab.store.record(name, "contact", &lost.external_id).await.expect("the store answers");
+                assert!(known.is_none() && !lost.by.starts_with(name), "{lost:?} at {name}");
+            }
+        }
+    }
+}
+
+/// Given an audit, then who came after the last reading is not among the lost, a vendor that cannot be asked says so, its calls are
+/// drawn from the lane of audits, and what a later reading shows is lost no more.
+#[tokio::test]
+async fn an_audit_accuses_nobody_who_is_not_due() {
+    let mut lab = Lab::new(&[("chat", Vendor::Chatway), ("crm", Vendor::Hubspot), ("house", Vendor::Crm)]).await;
+    lab.config.syncs[0].create = Some(Vec::new());
+    for system in ["chat", "crm", "house"] {
+        lab.people_at(system, 30, 0);
+    }
+    lab.faults("omit=0.3");
+    lab.run().await;
+    lab.clock.advance(HOUR);
+    // Known at HubSpot, and at the CRM only since its last reading.
+    lab.add("crm", &someone("Late", "Comer", "late@example.test"));
+    lab.clock.advance(HOUR);
+    lab.run().await;
+    lab.clock.advance(HOUR);
+    lab.add("house", &someone("Late", "Comer", "late@example.test"));
+    let audits = lab.engine(lab.network()).audit(10_000).await.expect("it ends");
+    let of = |name: &str| audits.iter().find(|audit| audit.connection == name).expect("an audit").clone();
+    assert_eq!(of("chat").why_not.as_deref(), Some("it cannot be asked for anybody by address"));
+    let house = of("house");
+    assert_eq!((house.not_due, house.asked), (1, 31), "{house:?}");
+    assert!(!house.lost.is_empty() && of("crm").lost.is_empty(), "{audits:?}");
+    assert_eq!(last_audits(&lab.store, &lab.config).await.expect("the store answers"), audits);
+
+    let run = lab.store.runs(1).await.expect("the store answers").remove(0);
+    assert_eq!((run.kind.as_str(), run.verdict.as_deref()), ("audit", Some("partial")));
+    let spent = lab.store.spent(run.id).await.expect("the store answers");
+    assert!(spent.iter().all(|spent| spent.lane == "audit"), "{spent:?}");
+    assert_eq!(spent.iter().filter(|spent| spent.connection == "house").map(|spent| spent.n).sum::<u64>(), 31);
+
+    lab.faults("none");
+    lab.run_days(1).await;
+    let later = last_audits(&lab.store, &lab.config).await.expect("the store answers");
+    assert!(later.iter().all(|audit| audit.lost.is_empty()), "{later:?}");
+}
+
+/// Given a store that keeps what is over for thirty days, when there were readings every day for months, then those of the last thirty
+/// days are there, and everything goes on as before.
+#[tokio::test]
+async fn what_is_over_is_forgotten_at_the_end_of_a_run() {
+    let mut lab = Lab::new(&HOUSE_AND_SHOP).await;
+    lab.config.store.keep_ms = Some(30 * DAY);
+    lab.people_at("house", 5, 0);
+    lab.run_days(100).await;
+    let runs = lab.store.runs(1000).await.expect("the store answers");
+    assert!((30..=35).contains(&runs.len()), "{}", runs.len());
+    assert_eq!(lab.store.run(1).await.expect("the store answers").map(|run| run.id), Some(1), "it has written");
+    assert!(lab.store.scan(1).await.expect("the store answers").is_none());
+    let person = lab.people("house")[2].clone();
+    lab.edit("house", &person.id, "company", Some("Elsewhere"));
+    lab.run_days(1).await;
+    assert_eq!(lab.company("shop", &person.email.expect("everybody has one")), Some("Elsewhere".to_owned()));
+    lab.assert_quiet().await;
 }

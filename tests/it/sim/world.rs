@@ -352,7 +352,7 @@ fn config(plan: &WorldPlan) -> Config {
         })
         .collect();
     Config {
-        store: StoreConfig { url: "sqlite::memory:".to_owned() },
+        store: StoreConfig { url: "sqlite::memory:".to_owned(), keep_ms: None },
         tenant: "default".to_owned(),
         serve: counterpart::config::ServeConfig::default(),
         telemetry: None,
