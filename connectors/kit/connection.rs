@@ -82,7 +82,7 @@ impl Connection {
     ) -> Result<Connection, OpenError> {
         let name = spec.name.clone();
         let fail = |problems: Vec<String>| OpenError { connection: name.clone(), problems };
-        let manifest = Arc::new(find_manifest(&spec).map_err(fail)?);
+        let manifest = find_manifest(&spec).map_err(fail)?;
         let settings = Arc::new(Settings::open(&manifest, &spec.settings, &spec.secrets).map_err(fail)?);
         let base = base_url(&settings).map_err(|problem| fail(vec![problem]))?;
         let chosen = settings.text("auth");
@@ -346,7 +346,7 @@ fn ending_in(base: &str, secret: &SecretString) -> Result<String, ConnectorError
 }
 
 /// The manifest of the spec's connector: the operator's own before the shipped one.
-pub(crate) fn find_manifest(spec: &ConnectionSpec) -> Result<Manifest, Vec<String>> {
+pub(crate) fn find_manifest(spec: &ConnectionSpec) -> Result<Arc<Manifest>, Vec<String>> {
     let told = |problems: Vec<ManifestProblem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     // The name becomes part of a path.
     if !is_name(&spec.connector) {
@@ -362,16 +362,16 @@ pub(crate) fn find_manifest(spec: &ConnectionSpec) -> Result<Manifest, Vec<Strin
         if manifest.name != spec.connector {
             return Err(vec![format!("{file} is called `{}`, not `{}`", manifest.name, spec.connector)]);
         }
-        return Ok(manifest);
+        return Ok(Arc::new(manifest));
     }
-    let source = crate::manifest_source(&spec.connector).ok_or_else(|| {
+    let shipped = crate::shipped_manifest(&spec.connector).ok_or_else(|| {
         vec![format!(
             "there is no connector `{}`; shipped are {}; your own stand in the connectors folder",
             spec.connector,
             crate::registry().join(", ")
         )]
     })?;
-    Manifest::parse(source, &format!("connectors/{}/connector.toml", spec.connector)).map_err(told)
+    shipped.map_err(told)
 }
 
 fn is_name(text: &str) -> bool {

@@ -315,7 +315,6 @@ fn the_generated_cases_meet_every_reason() {
         "quiet_hours",
         "rest_day",
         "session_closed",
-        "template",
         "too_old",
     ];
     assert_eq!(common.collect::<Vec<_>>(), reasons, "{met:?}");

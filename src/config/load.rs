@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use counterpart_connectors::{ActKind, Manifest};
 use counterpart_core::business::{EventKind, PARCELS, Topic};
@@ -161,7 +162,7 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
         connections.insert(name.clone(), config);
     }
     let facts = |connection: &ConnectionConfig| facts_of(&connection.connector, connectors_dir.as_deref());
-    let manifests: BTreeMap<String, Manifest> =
+    let manifests: BTreeMap<String, Arc<Manifest>> =
         connections.iter().filter_map(|(name, connection)| Some((name.clone(), facts(connection)?))).collect();
     let mut names = BTreeSet::new();
     let mut syncs = Vec::new();
@@ -210,7 +211,7 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
     let serve = serve_config(file.serve, problems);
     let telemetry = file.telemetry.map(|file| telemetry_config(file, &places, problems));
     for (name, connection) in connections.iter().filter(|(_, connection)| connection.keep_hooks) {
-        kept_hooks(name, connection, manifests.get(name), &serve, problems);
+        kept_hooks(name, connection, manifests.get(name).map(Arc::as_ref), &serve, problems);
     }
     Some(Config {
         store,
@@ -418,11 +419,14 @@ fn manifest(
     connector: &str,
     connectors_dir: Option<&Path>,
     problems: &mut Problems<'_>,
-) -> Option<Manifest> {
+) -> Option<Arc<Manifest>> {
     let own = connectors_dir.and_then(|dir| own_manifest(dir, connector));
-    let (source, file) = match (&own, counterpart_connectors::manifest_source(connector)) {
-        (Some(path), _) => (std::fs::read_to_string(path).unwrap_or_default(), path.display().to_string()),
-        (None, Some(source)) => (source.to_owned(), format!("connectors/{connector}/connector.toml")),
+    let parsed = match (&own, counterpart_connectors::shipped_manifest(connector)) {
+        (Some(path), _) => {
+            let source = std::fs::read_to_string(path).unwrap_or_default();
+            Manifest::parse(&source, &path.display().to_string()).map(Arc::new)
+        }
+        (None, Some(shipped)) => shipped,
         (None, None) => {
             let known = counterpart_connectors::registry().join(", ");
             let message = format!("there is no connector `{connector}`");
@@ -431,7 +435,7 @@ fn manifest(
             return None;
         }
     };
-    match Manifest::parse(&source, &file) {
+    match parsed {
         Ok(manifest) => Some(manifest),
         Err(wrong) => {
             problems.found.extend(wrong.into_iter().map(|problem| Diagnostic {
@@ -447,23 +451,18 @@ fn manifest(
 }
 
 /// The facts of a connector that was found sound before.
-pub(super) fn facts_of(connector: &str, connectors_dir: Option<&Path>) -> Option<Manifest> {
-    let own = connectors_dir.and_then(|dir| {
-        let places = [dir.join(connector).join("connector.toml"), dir.join(format!("{connector}.toml"))];
-        places.into_iter().find(|path| path.is_file())
-    });
-    let source = match own {
-        Some(path) => std::fs::read_to_string(path).ok()?,
-        None => counterpart_connectors::manifest_source(connector)?.to_owned(),
-    };
-    Manifest::parse(&source, connector).ok()
+pub(super) fn facts_of(connector: &str, connectors_dir: Option<&Path>) -> Option<Arc<Manifest>> {
+    match connectors_dir.and_then(|dir| own_manifest(dir, connector)) {
+        Some(path) => Manifest::parse(&std::fs::read_to_string(path).ok()?, connector).ok().map(Arc::new),
+        None => counterpart_connectors::shipped_manifest(connector)?.ok(),
+    }
 }
 
 fn sync_config(
     index: &str,
     file: SyncFile,
     connections: &BTreeMap<String, ConnectionConfig>,
-    manifests: &BTreeMap<String, Manifest>,
+    manifests: &BTreeMap<String, Arc<Manifest>>,
     problems: &mut Problems<'_>,
 ) -> SyncConfig {
     if file.kind != "contact" {
@@ -529,7 +528,7 @@ fn flow_config(
     index: &str,
     file: FlowFile,
     connections: &BTreeMap<String, ConnectionConfig>,
-    manifests: &BTreeMap<String, Manifest>,
+    manifests: &BTreeMap<String, Arc<Manifest>>,
     connectors_dir: Option<&Path>,
     problems: &mut Problems<'_>,
 ) -> Option<FlowConfig> {
@@ -640,7 +639,7 @@ fn fallback_config(
     flow: &FlowFile,
     first: &str,
     connections: &BTreeMap<String, ConnectionConfig>,
-    manifests: &BTreeMap<String, Manifest>,
+    manifests: &BTreeMap<String, Arc<Manifest>>,
     problems: &mut Problems<'_>,
 ) -> Option<Fallback> {
     let at = |key: &'static str| ["flows", index, "fallback", key];
@@ -697,7 +696,7 @@ fn can_do(
     act: ActKind,
     to: &str,
     accepted: bool,
-    manifests: &BTreeMap<String, Manifest>,
+    manifests: &BTreeMap<String, Arc<Manifest>>,
     problems: &mut Problems<'_>,
 ) {
     let Some(manifest) = manifests.get(to) else { return };
@@ -742,7 +741,7 @@ fn ticket_keys(
     act: ActKind,
     on: EventKind,
     to: &str,
-    manifests: &BTreeMap<String, Manifest>,
+    manifests: &BTreeMap<String, Arc<Manifest>>,
     problems: &mut Problems<'_>,
 ) {
     let at = |key: &'static str| ["flows", index, key];

@@ -31,6 +31,8 @@ const READ_CACHE_KIB: u32 = 1024;
 /// Prepared statements that an SQLite connection keeps. One over a batch of rows takes hundreds of kilobytes, and batches
 /// of every size make one of their own.
 const STATEMENTS: usize = 24;
+/// The same where the database itself is memory: a demonstration or a test is short of time, not of memory.
+const STATEMENTS_OF_MEMORY: usize = 256;
 
 /// Where the store is and whose rows to show.
 #[derive(Clone, Debug)]
@@ -163,7 +165,7 @@ async fn open_sqlite(url: &str, synchronous: SqliteSynchronous) -> Result<(Datab
     let parsed: SqliteConnectOptions =
         url.parse().map_err(|error| StoreError::BadUrl { url: url.to_owned(), why: format!("{error}") })?;
     if url.contains(":memory:") || url.contains("mode=memory") {
-        let only = connect_sqlite(url, 1, SqliteUse::Write, synchronous).await?;
+        let only = connect_sqlite(url, 1, SqliteUse::Memory, synchronous).await?;
         return Ok((only.clone(), only));
     }
     inspect_file(parsed.get_filename(), url)?;
@@ -202,6 +204,8 @@ fn inspect_file(path: &Path, url: &str) -> Result<()> {
 enum SqliteUse {
     Read,
     Write,
+    /// Both, in memory.
+    Memory,
 }
 
 async fn connect_sqlite(
@@ -221,22 +225,22 @@ async fn connect_sqlite(
         .sqlx_logging(false)
         .map_sqlx_sqlite_opts(move |options| {
             let options = options
-                .create_if_missing(usage == SqliteUse::Write)
+                .create_if_missing(usage != SqliteUse::Read)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(synchronous)
                 .busy_timeout(BUSY)
                 .foreign_keys(true)
                 // A whole batch of rows crosses over from SQLite's thread without waiting.
                 .row_buffer_size(2 * BATCH)
-                .statement_cache_capacity(STATEMENTS)
+                .statement_cache_capacity(if usage == SqliteUse::Memory { STATEMENTS_OF_MEMORY } else { STATEMENTS })
                 .pragma(
                     "cache_size",
-                    format!("-{}", if usage == SqliteUse::Write { WRITE_CACHE_KIB } else { READ_CACHE_KIB }),
+                    format!("-{}", if usage == SqliteUse::Read { READ_CACHE_KIB } else { WRITE_CACHE_KIB }),
                 )
                 .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
             match usage {
                 SqliteUse::Read => options.pragma("query_only", "1"),
-                SqliteUse::Write => options,
+                SqliteUse::Write | SqliteUse::Memory => options,
             }
         });
     // Changing a new file to WAL does not wait for another process that writes just then.
