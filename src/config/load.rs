@@ -606,6 +606,25 @@ fn flow_config(
         Some(LinkFile::Person) => Link::Person,
         Some(LinkFile::Explicit) | None => Link::Explicit,
     };
+    // Its tickets lead to chats, or chats to its tickets, by what they name.
+    let desk = match (act, on.topic(), link) {
+        (ActKind::Resolve | ActKind::Reopen, Topic::Ticket, Link::Explicit) => Some(&file.from),
+        (ActKind::SetTicket, Topic::Conversation, _) => Some(to),
+        _ => None,
+    };
+    if let Some((desk, connection)) = desk.and_then(|desk| Some((desk, connections.get(desk)?)))
+        && !names_chats(connection, connectors_dir)
+    {
+        let connector = &connection.connector;
+        let message = format!(
+            "it is not known where a ticket of `{desk}` ({connector}) names its chat: this flow would find none"
+        );
+        let or_else = if act == ActKind::SetTicket { "" } else { ", or write `link = \"person\"`" };
+        let help = format!(
+            "say where in `{connector}/ticket.toml` of your connectors_dir (`conversation = …`, docs/configuration.md){or_else}"
+        );
+        problems.at(&at(key), message, help);
+    }
     let when = file.when.as_deref().and_then(|text| match Condition::parse(text, on.topic()) {
         Ok(condition) => Some(condition),
         Err(why) => {
@@ -807,6 +826,15 @@ fn tells_of(
     };
     match super::document(connectors_dir, &connection.connector, "order") {
         Ok(document) => document.is_some_and(|document| document.lists(PARCELS)),
+        // Its mistakes are told where it is loaded.
+        Err(_) => true,
+    }
+}
+
+/// Whether the reading file of a desk says where a ticket names its conversation.
+fn names_chats(connection: &ConnectionConfig, connectors_dir: Option<&Path>) -> bool {
+    match super::document(connectors_dir, &connection.connector, "ticket") {
+        Ok(document) => document.is_none_or(|document| document.reads("conversation")),
         // Its mistakes are told where it is loaded.
         Err(_) => true,
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::flows::{flow, order};
 use crate::flows_echoes::is_echo;
 use crate::flows_tickets::{PAIRS, chat_and_desk, on, write_note, write_own_text};
-use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
+use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone, zendesk_names_chats};
 
 /// A message's text of this lab, called `NAME.en.txt`.
 pub fn write_text(lab: &mut Lab, name: &str, event: &str, text: &str) {
@@ -342,10 +342,12 @@ fn what_a_desk_cannot_do_is_refused_with_its_place() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("token"), "x").expect("it is writable");
     write_own_text(folder.path(), "x", "conversation.resolved");
+    zendesk_names_chats(folder.path());
     let check = |flow: &str| {
         let path = folder.path().join("counterpart.toml");
         let text = format!(
             r#"mappings_dir = "own"
+connectors_dir = "own"
 [connections.chat]
 connector = "chatwoot"
 account_id = 1
@@ -379,44 +381,44 @@ token = {{ file = "{token}" }}
         Ok(1)
     );
     let wrong = [
-        (format!("{chat}open_ticket = \"desk\""), "it is not said what the ticket says", 23),
-        (format!("{chat}open_ticket = \"chat\"\ntext = \"x\""), "`chat` (chatwoot) has no way to open a ticket", 23),
+        (format!("{chat}open_ticket = \"desk\""), "it is not said what the ticket says", 24),
+        (format!("{chat}open_ticket = \"chat\"\ntext = \"x\""), "`chat` (chatwoot) has no way to open a ticket", 24),
         (
             format!("{chat}open_ticket = \"rt\"\ntext = \"x\"\naccept_effects = true"),
             "`rt` (rt) opens tickets only where its setting `queue` is set",
-            23,
+            24,
         ),
-        (format!("{chat}open_ticket = \"rt\"\ntext = \"x\""), "automatic reply", 23),
-        (format!("{chat}resolve = \"chat\"\naccept_effects = true\ntext = \"x\""), "opens none", 25),
-        (format!("{chat}resolve = \"chat\"\naccept_effects = true\nfields = {{ a = \"b\" }}"), "sets none", 25),
-        (format!("{chat}set_ticket = \"desk\"\naccept_effects = true"), "it is not said what is set", 23),
+        (format!("{chat}open_ticket = \"rt\"\ntext = \"x\""), "automatic reply", 24),
+        (format!("{chat}resolve = \"chat\"\naccept_effects = true\ntext = \"x\""), "opens none", 26),
+        (format!("{chat}resolve = \"chat\"\naccept_effects = true\nfields = {{ a = \"b\" }}"), "sets none", 26),
+        (format!("{chat}set_ticket = \"desk\"\naccept_effects = true"), "it is not said what is set", 24),
         (
             format!("{chat}set_ticket = \"desk\"\naccept_effects = true\nfields = {{ owner = \"me\" }}"),
             "no field `owner` of a ticket can be set at `desk`",
-            25,
+            26,
         ),
         (
             format!("{chat}set_ticket = \"desk\"\naccept_effects = true\nfields = {{ status = \"done\" }}"),
             "`status` of a ticket cannot be set to `done` at `desk`",
-            25,
+            26,
         ),
-        (format!("{ORDER}fallback = {{ to = \"closed\" }}"), "`closed` is `read_only`", 25),
-        (format!("{ORDER}fallback = {{}}"), "a fallback is one way", 25),
-        (format!("{ORDER}fallback = {{ to = \"chat\" }}"), "`chat` is the way that is missing", 25),
-        (format!("{ORDER}fallback = {{ note = \"chat\" }}"), "has none for a note either", 25),
-        (format!("{ORDER}fallback = {{ to = \"desk\" }}"), "`desk` (zendesk) has no way to send in a conversation", 25),
-        (format!("{ORDER}fallback = {{ to = \"chat3\" }}"), "there is no connection `chat3`", 25),
-        (format!("{ORDER}fallback = {{ note = \"chat\", conversation = \"7\", after = \"soon\" }}"), "soon", 25),
+        (format!("{ORDER}fallback = {{ to = \"closed\" }}"), "`closed` is `read_only`", 26),
+        (format!("{ORDER}fallback = {{}}"), "a fallback is one way", 26),
+        (format!("{ORDER}fallback = {{ to = \"chat\" }}"), "`chat` is the way that is missing", 26),
+        (format!("{ORDER}fallback = {{ note = \"chat\" }}"), "has none for a note either", 26),
+        (format!("{ORDER}fallback = {{ to = \"desk\" }}"), "`desk` (zendesk) has no way to send in a conversation", 26),
+        (format!("{ORDER}fallback = {{ to = \"chat3\" }}"), "there is no connection `chat3`", 26),
+        (format!("{ORDER}fallback = {{ note = \"chat\", conversation = \"7\", after = \"soon\" }}"), "soon", 26),
         (
             format!("{ORDER}fallback = {{ note = \"chat\", conversation = \"7\", after = \"24h\" }}"),
             "after 24h the message is too old already",
-            25,
+            26,
         ),
-        (format!("{chat}resolve = \"chat\"\naccept_effects = true\nfallback = {{ to = \"x\" }}"), "sends nothing", 25),
+        (format!("{chat}resolve = \"chat\"\naccept_effects = true\nfallback = {{ to = \"x\" }}"), "sends nothing", 26),
         (
             "on = \"ticket.created\"\nfrom = \"desk\"\nopen_ticket = \"desk\"\ntext = \"x\"".to_owned(),
             "would go on for ever",
-            21,
+            22,
         ),
     ];
     for (flow, message, line) in wrong {

@@ -10,14 +10,14 @@ use counterpart_sandbox::{Author, NewTicket, Vendor};
 use crate::flows::{order, shop_and_chat};
 use crate::flows_acts::setting;
 use crate::flows_tickets::{chat_and_desk, on};
-use crate::requirements::lab::{HOUR, Lab, MINUTE, someone};
+use crate::requirements::lab::{HOUR, Lab, MINUTE, someone, zendesk_names_chats};
 
 /// The mistakes of a configuration with two chats and two desks.
 fn mistakes(flows: &[&str]) -> Vec<String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let token = folder.path().join("token");
     std::fs::write(&token, "x").expect("it is writable");
-    let mut text = String::new();
+    let mut text = format!("connectors_dir = {:?}\n", zendesk_names_chats(folder.path()));
     for name in ["chat", "chat2"] {
         text += &format!(
             "[connections.{name}]\nconnector = \"chatwoot\"\naccount_id = 1\napi_access_token = {{ file = {token:?} }}\n"
@@ -60,6 +60,35 @@ fn one_desk_leads_to_one_chat() {
     for flows in [vec![closed, &person], vec![closed, other2]] {
         assert_eq!(mistakes(&flows), Vec::<String>::new(), "{flows:?}");
     }
+}
+
+/// Given a desk of whose tickets it is not said where they name their chat, then flows that go by that are refused with what to do.
+#[test]
+fn tickets_that_name_no_chat_lead_to_none() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "x").expect("it is writable");
+    let found = |flow: &str| {
+        let text = format!(
+            "[connections.chat]\nconnector = \"chatwoot\"\naccount_id = 1\napi_access_token = {{ file = {token:?} }}\n\
+             [connections.desk]\nconnector = \"zendesk\"\nbase_url = \"https://desk.example.test/api/v2\"\n\
+             email = \"sync@example.test\"\napi_token = {{ file = {token:?} }}\n[[flows]]\naccept_effects = true\n{flow}\n"
+        );
+        let path = folder.path().join("counterpart.toml");
+        std::fs::write(&path, text).expect("it is writable");
+        Config::load(&path).err().map(|error| error.problems).unwrap_or_default()
+    };
+    let resolve = "on = \"ticket.closed\"\nfrom = \"desk\"\nresolve = \"chat\"";
+    let reopen = "on = \"ticket.reopened\"\nfrom = \"desk\"\nreopen = \"chat\"";
+    let set =
+        "on = \"conversation.resolved\"\nfrom = \"chat\"\nset_ticket = \"desk\"\nfields = { status = \"solved\" }";
+    for flow in [resolve, reopen, set] {
+        let problems = found(flow);
+        assert_eq!(problems.len(), 1, "{flow} {problems:?}");
+        assert!(problems[0].message.contains("names its chat") && problems[0].help.contains("zendesk/ticket.toml"));
+        assert_eq!(problems[0].line, 14, "{flow} {problems:?}");
+    }
+    assert_eq!(found(&format!("{resolve}\nlink = \"person\"")), Vec::new());
 }
 
 /// Given flows that close and open one ticket for ever, then they are refused; what ends is not.

@@ -10,7 +10,7 @@ use counterpart_core::business::EventKind;
 use counterpart_sandbox::{Author, NewTicket, Vendor};
 
 use crate::flows::flow;
-use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
+use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone, zendesk_names_chats};
 
 /// Every chat system with every desk.
 pub const PAIRS: [(Vendor, Vendor); 4] = [
@@ -131,11 +131,13 @@ async fn r60_a_survey_is_never_sent_unasked() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("token"), "x").expect("it is writable");
     write_own_text(folder.path(), "x", "ticket.created");
+    zendesk_names_chats(folder.path());
     let check = |more: &str| {
         let path = folder.path().join("counterpart.toml");
         let text = format!(
             r#"
             mappings_dir = "own"
+            connectors_dir = "own"
             [connections.chat]
             connector = "chatwoot"
             base_url = "https://chat.example.test"

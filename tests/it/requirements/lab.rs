@@ -1,6 +1,7 @@
 //! A few systems, one sync, and everything a Given/When/Then needs to reach.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,8 +20,6 @@ use crate::sim::{Death, InProcess, SimClock, connection};
 pub const MINUTE: Millis = 60_000;
 pub const HOUR: Millis = 60 * MINUTE;
 pub const DAY: Millis = 24 * HOUR;
-/// The shipped reading file, with the field of the fake.
-const ZENDESK: &str = include_str!("../../../mappings/ticket/zendesk.toml");
 /// When every lab opens.
 pub const START: Millis = 1_790_000_000_000;
 
@@ -83,19 +82,14 @@ impl Lab {
         let folder = tempfile::tempdir().expect("the temporary folder is writable");
         let mut lab = Lab { clock: SimClock::at(START), sandbox, store, config, skew: 0, folder };
         if systems.iter().any(|(_, vendor)| *vendor == Vendor::Zendesk) {
-            // Which field names the chat is for the operator to say.
-            let reading = ZENDESK.replace("# conversation = ", "conversation = ");
-            lab.read_with("zendesk", "ticket", &reading);
+            lab.config.connectors_dir = Some(zendesk_names_chats(lab.folder.path()));
         }
         lab
     }
 
     /// Records of a kind are read with this file from now on.
     pub fn read_with(&mut self, connector: &str, kind: &str, reading: &str) {
-        let own = self.folder.path().join("own").join(connector);
-        std::fs::create_dir_all(&own).expect("the temporary folder is writable");
-        std::fs::write(own.join(format!("{kind}.toml")), reading).expect("the temporary folder is writable");
-        self.config.connectors_dir = Some(self.folder.path().join("own"));
+        self.config.connectors_dir = Some(write_reading(self.folder.path(), connector, kind, reading));
     }
 
     // ---- given -----------------------------------------------------------------------------------------------------
@@ -222,6 +216,21 @@ impl Lab {
             assert!(writes.is_empty(), "{writes:?}");
         }
     }
+}
+
+/// Writes a reading file of the operator's own; returns the `connectors_dir`.
+fn write_reading(folder: &Path, connector: &str, kind: &str, reading: &str) -> PathBuf {
+    let own = folder.join("own");
+    std::fs::create_dir_all(own.join(connector)).expect("the temporary folder is writable");
+    std::fs::write(own.join(connector).join(format!("{kind}.toml")), reading)
+        .expect("the temporary folder is writable");
+    own
+}
+
+/// Says, as an operator has to, which field of a Zendesk ticket names its chat; returns the `connectors_dir`.
+pub fn zendesk_names_chats(folder: &Path) -> PathBuf {
+    let shipped = include_str!("../../../mappings/ticket/zendesk.toml");
+    write_reading(folder, "zendesk", "ticket", &shipped.replace("# conversation = ", "conversation = "))
 }
 
 /// Somebody with a name and an address.
