@@ -299,11 +299,14 @@ pub struct Message {
     pub created_at: Option<i64>,
 }
 
+/// Stands before a channel's reason for not delivering a message.
+pub const UNDELIVERED: &str = "not delivered: ";
+
 impl Message {
     /// Why the customer does not have it; none while nobody says that it failed.
     pub fn undelivered(&self) -> Option<String> {
         let why = self.delivery_error.as_deref().unwrap_or("the channel does not say why");
-        (self.delivery == Some(DeliveryState::Failed)).then(|| format!("not delivered: {why}"))
+        (self.delivery == Some(DeliveryState::Failed)).then(|| format!("{UNDELIVERED}{why}"))
     }
 }
 

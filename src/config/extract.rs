@@ -23,7 +23,7 @@ pub(super) fn environment() -> Env {
 /// The file's values under those of the environment. None when something that is needed, or of another type than it is, leaves
 /// too little to look further; keys that nobody knows are told and left out.
 pub(super) fn extract(mut table: toml::Table, problems: &mut Problems<'_>) -> Option<File> {
-    let mut taken_out = BTreeSet::new();
+    let (mut taken_out, mut told) = (BTreeSet::new(), BTreeSet::new());
     let mut is_sound = true;
     loop {
         let layered = Figment::from(Serialized::defaults(&table)).merge(environment());
@@ -34,7 +34,8 @@ pub(super) fn extract(mut table: toml::Table, problems: &mut Problems<'_>) -> Op
         let mut goes_on = false;
         for error in errors {
             let place = written_at(&error.path, &taken_out);
-            if !is_consequence(&error, &place, &taken_out) {
+            // What stands in the environment stays, and comes up again.
+            if !is_consequence(&error, &place, &taken_out) && told.insert((place.clone(), error.kind.to_string())) {
                 tell(&error, &place, problems);
             }
             is_sound &= matches!(error.kind, Kind::UnknownField(..));

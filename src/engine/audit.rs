@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use counterpart_connectors::{ErrorKind, Lane, MatchKey, Millis};
+use counterpart_connectors::{ErrorKind, Gate, Lane, MatchKey, Millis};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -98,19 +98,33 @@ impl Engine {
     pub async fn audit(&self, size: usize) -> std::result::Result<Vec<Audit>, EngineError> {
         let names: BTreeSet<String> = self.config.syncs.iter().flat_map(|sync| sync.between.iter().cloned()).collect();
         let (run, ledger, gate) = self.ask("audit", &names).await?;
-        let mut samples = self.samples(&names, size).await?;
+        let outcome = self.audit_all(&names, size, gate).await;
+        ledger.close().await?;
+        let is_whole = |audit: &Audit| audit.lost.is_empty() && audit.why_not.is_none();
+        let (verdict, summary) = match &outcome {
+            Ok(audits) if audits.iter().all(is_whole) => (Verdict::Ok, json!({ "audits": audits })),
+            Ok(audits) => (Verdict::Partial, json!({ "audits": audits })),
+            Err(error) => (Verdict::Failed, json!({ "error": error.to_string() })),
+        };
+        self.store.finish_run(run, verdict.as_str(), &summary, self.clock.now()).await?;
+        outcome
+    }
+
+    async fn audit_all(
+        &self,
+        names: &BTreeSet<String>,
+        size: usize,
+        gate: Arc<dyn Gate>,
+    ) -> std::result::Result<Vec<Audit>, EngineError> {
+        let mut samples = self.samples(names, size).await?;
         let mut audits = Vec::new();
-        for name in &names {
+        for name in names {
             let wired = Arc::new(self.wire(name, gate.clone())?);
             let sample = samples.remove(name).unwrap_or_default();
             let audit = self.audit_one(&wired, sample).await?;
             self.store.meta_set(&kept_as(name), &json!(audit).to_string()).await?;
             audits.push(audit);
         }
-        ledger.close().await?;
-        let is_whole = |audit: &Audit| audit.lost.is_empty() && audit.why_not.is_none();
-        let verdict = if audits.iter().all(is_whole) { Verdict::Ok } else { Verdict::Partial };
-        self.store.finish_run(run, verdict.as_str(), &json!({ "audits": audits }), self.clock.now()).await?;
         Ok(audits)
     }
 
@@ -151,7 +165,9 @@ impl Engine {
             audit.why_not = Some("it cannot be asked for anybody by address".to_owned());
             return Ok(audit);
         }
-        let (Some(read_at), Some(_)) = (state.last_pull_at, state.last_complete_scan) else {
+        // Who came while the last reading was under way may have come behind it.
+        let read_at = self.store.last_reading(&wired.name, STREAM).await?;
+        let (Some(read_at), Some(_)) = (read_at, state.last_complete_scan) else {
             audit.why_not = Some("it has never been read completely".to_owned());
             return Ok(audit);
         };

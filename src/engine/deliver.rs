@@ -321,7 +321,7 @@ impl Worker<'_> {
         let mut decision = gate::decide(&intent, &recipient, &flow.gate, now);
         // Only what would go out now is worth the question.
         if let (Decision::Pass, Verdict::Go(Todo::Talk { conversation })) = (&decision, &way) {
-            recipient.session = match self.session(wired, conversation).await? {
+            recipient.session = match self.session(wired, conversation).await {
                 Ok(session) => session,
                 Err(error) => return Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: error.message }),
             };
@@ -348,8 +348,8 @@ impl Worker<'_> {
             }),
             Decision::Drop(_) => Ok(Verdict::Drop {
                 // What could not be sent in time for want of a conversation says so.
-                reason: match row.reason.as_deref() {
-                    Some(NO_ROUTE) => NO_ROUTE.to_owned(),
+                reason: match (&way, row.reason.as_deref()) {
+                    (Verdict::Hold { .. }, Some(NO_ROUTE)) => NO_ROUTE.to_owned(),
                     _ => reason,
                 },
             }),
@@ -358,24 +358,18 @@ impl Worker<'_> {
 
     /// Whether the conversation takes a text now. The vendor is asked anew: it closes by itself, and opens when the customer
     /// writes. None where the vendor does not say.
-    async fn session(
-        &self,
-        wired: &Wired,
-        conversation: &str,
-    ) -> Result<Result<Option<Session>, ConnectorError>, EngineError> {
-        let Some(known) = self.engine.store.document(&wired.name, "conversation", conversation).await? else {
-            return Ok(Ok(None));
-        };
-        let known = parsed(known);
-        if known.can_reply.is_none() {
-            return Ok(Ok(None));
+    async fn session(&self, wired: &Wired, conversation: &str) -> Result<Option<Session>, ConnectorError> {
+        let document = self.engine.documents.get(&(wired.name.clone(), "conversation".to_owned()));
+        let can = wired.connection.capabilities_of("conversation").is_some_and(|can| can.fetch);
+        if !can || !document.is_some_and(|document| document.reads("can_reply")) {
+            return Ok(None);
         }
         let session = |is_open| if is_open { Session::Open } else { Session::Closed };
-        match self.conversation_now(wired, Lane::Customer, conversation, known).await {
-            Ok(now) => Ok(Ok(now.can_reply.map(session))),
+        match self.conversation_now(wired, Lane::Customer, conversation, Conversation::default()).await {
+            Ok(now) => Ok(now.can_reply.map(session)),
             // The attempt finds that out, and looks for another one.
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(Ok(None)),
-            Err(error) => Ok(Err(error)),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -649,8 +643,9 @@ impl Worker<'_> {
         let own = self.engine.store.own_messages(&wired.name, conversation).await?;
         let marks = self.engine.documents.get(&(wired.name.clone(), "message".to_owned()));
         let marked = marks.is_some_and(|document| document.reads("mark"));
-        let mut ours = thread.into_iter().filter(|message| !own.contains(&message.id) && is_it(message, row, marked));
-        Ok(Ok(ours.next()))
+        let ours = thread.into_iter().filter(|message| !own.contains(&message.id) && is_it(message, row, marked));
+        // Of several attempts the one counts that the customer has.
+        Ok(Ok(ours.min_by_key(|message| message.undelivered().is_some())))
     }
 
     /// The messages of a contact's conversations in which anything happened since `since`: among them is one that an

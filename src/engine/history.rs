@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use counterpart_connectors::{Lane, PullMode, PullRequest};
+use counterpart_connectors::{Lane, Millis, PullMode, PullRequest, RemoteRecord};
 use counterpart_core::{Document, business};
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use super::EngineError;
 use super::observe::observe_document;
 use super::session::Wired;
 use super::worker::Worker;
-use crate::store::{Incoming, Unread};
+use crate::store::{Incoming, Message, MessageState, Unread};
 
 /// What reading history brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -25,28 +25,101 @@ pub struct History {
     pub failed: u64,
 }
 
+/// For how long it is looked for what became of a message before older conversations are read.
+const AWAITED_MS: Millis = 3 * 86_400_000;
+const DELIVERY: &str = "delivery";
+
 impl Worker<'_> {
     /// Reads the messages of conversations that changed since they were last read, at most of `most` of them at each
-    /// connection, in the slowest lane. What was read is kept whatever ends it; nothing that is read here reaches anybody.
+    /// connection, in the slowest lane, those first into which something was sent lately. What was read is kept whatever ends it; nothing that is read here reaches anybody.
     pub async fn history(&self, most: u64) -> Result<History, EngineError> {
         let mut found = History::default();
         for (name, wired) in &self.wired {
-            let Some(document) = self.engine.documents.get(&(name.clone(), "message".to_owned())) else { continue };
-            for conversation in self.engine.store.unread(name, most).await? {
-                if self.engine.is_stopped() {
-                    return Ok(found);
-                }
-                match self.read_thread(wired, document, &conversation).await? {
-                    Some((messages, undelivered)) => {
-                        found.conversations += 1;
-                        found.messages += messages;
-                        found.undelivered += undelivered;
-                    }
-                    None => found.failed += 1,
-                }
-            }
+            let Some(document) = self.message_document(name) else { continue };
+            let mut conversations = self.awaited(name, most).await?;
+            let others = self.engine.store.unread(name, most).await?;
+            conversations.extend(others.into_iter().filter(|other| !conversations.contains(other)).collect::<Vec<_>>());
+            conversations.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+            self.read_threads(wired, document, conversations, &mut found).await?;
         }
         Ok(found)
+    }
+
+    /// Reads the conversations into which something was sent lately, where the vendor says what became of it: what `sync` does
+    /// beside its contacts. At most `most` of them at each connection.
+    pub async fn follow_up(&self, most: u64) -> Result<History, EngineError> {
+        let mut found = History::default();
+        for (name, wired) in &self.wired {
+            let Some(document) = self.message_document(name).filter(|document| document.reads(DELIVERY)) else {
+                continue;
+            };
+            self.read_threads(wired, document, self.awaited(name, most).await?, &mut found).await?;
+        }
+        Ok(found)
+    }
+
+    fn message_document(&self, connection: &str) -> Option<&Document> {
+        self.engine.documents.get(&(connection.to_owned(), "message".to_owned())).map(Arc::as_ref)
+    }
+
+    async fn awaited(&self, connection: &str, most: u64) -> Result<Vec<Unread>, EngineError> {
+        let since = self.engine.clock.now() - AWAITED_MS;
+        Ok(self.engine.store.unread_with_ours(connection, since, most).await?)
+    }
+
+    async fn read_threads(
+        &self,
+        wired: &Arc<Wired>,
+        document: &Document,
+        conversations: Vec<Unread>,
+        found: &mut History,
+    ) -> Result<(), EngineError> {
+        for conversation in conversations {
+            if self.engine.is_stopped() {
+                return Ok(());
+            }
+            match self.read_thread(wired, document, &conversation).await? {
+                Some((messages, undelivered)) => {
+                    found.conversations += 1;
+                    found.messages += messages;
+                    found.undelivered += undelivered;
+                }
+                None => found.failed += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a message that the vendor shows is one of ours of which it is news that it was not delivered.
+    async fn note_delivery(
+        &self,
+        wired: &Wired,
+        document: &Document,
+        ours: &mut [Message],
+        record: &RemoteRecord,
+        now: Millis,
+    ) -> Result<bool, EngineError> {
+        let said: business::Message = document.read(&record.id, &record.body);
+        let is_it = |row: &&mut Message| match &row.remote_id {
+            Some(id) => *id == record.id,
+            None => said.mark.as_deref() == Some(&row.mark),
+        };
+        let Some(row) = ours.iter_mut().find(is_it) else { return Ok(false) };
+        let undelivered = said.undelivered();
+        let was = row.reason.as_deref().is_some_and(|reason| reason.starts_with(business::UNDELIVERED));
+        let is_news = match row.state {
+            MessageState::Sent => undelivered.is_some(),
+            // Somebody of the team sent it again.
+            _ => was && undelivered.is_none(),
+        };
+        if !is_news || !self.engine.store.message_delivery(row, &record.id, undelivered.as_deref(), now).await? {
+            return Ok(false);
+        }
+        row.remote_id = Some(record.id.clone());
+        if let Some(why) = &undelivered {
+            tracing::warn!(connection = %wired.name, message = row.id, "{why}");
+        }
+        Ok(undelivered.is_some())
     }
 
     /// The messages there are, and those of ours that were not delivered. None when the vendor did not let us read to the end.
@@ -58,6 +131,10 @@ impl Worker<'_> {
     ) -> Result<Option<(u64, u64)>, EngineError> {
         let store = &self.engine.store;
         let (mut messages, mut undelivered) = (0, 0);
+        let mut ours = match document.reads(DELIVERY) {
+            true => store.said_in(&wired.name, &conversation.external_id).await?,
+            false => Vec::new(),
+        };
         let mut cursor: Option<String> = None;
         loop {
             let parent = Some(conversation.external_id.as_str());
@@ -72,12 +149,7 @@ impl Worker<'_> {
             messages += page.records.len() as u64;
             let now = self.engine.clock.now();
             for record in &page.records {
-                let message: business::Message = document.read(&record.id, &record.body);
-                let Some(why) = message.undelivered() else { continue };
-                if store.message_undelivered(&wired.name, &record.id, message.mark.as_deref(), &why, now).await? {
-                    tracing::warn!(connection = %wired.name, message = %record.id, "{why}");
-                    undelivered += 1;
-                }
+                undelivered += u64::from(self.note_delivery(wired, document, &mut ours, record, now).await?);
             }
             let rows: Vec<Incoming> =
                 page.records.into_iter().map(|record| observe_document(document, record).row).collect();

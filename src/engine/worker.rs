@@ -63,6 +63,9 @@ pub async fn message_worker(store: &Store, now: Millis) -> Result<Option<String>
     Ok(found.filter(|(other, until)| *until > now && !surely_dead(other, &holder())).map(|(other, _)| other))
 }
 
+/// Conversations at each connection that `sync` reads again to see what became of messages.
+const FOLLOW_UP: u64 = 50;
+
 impl Engine {
     /// Becomes the worker; [`EngineError::Working`] when another process is.
     pub async fn worker(&self) -> Result<Worker<'_>, EngineError> {
@@ -82,7 +85,12 @@ impl Engine {
     /// Reads the streams that the flows live on and does what is due, once: what `sync` does beside its contacts.
     pub async fn work(&self) -> Result<(Vec<StreamReport>, Pass), EngineError> {
         let worker = self.worker().await?;
-        let outcome: Result<_, EngineError> = async { Ok((worker.read().await?, worker.pass().await?)) }.await;
+        let outcome: Result<_, EngineError> = async {
+            let done = (worker.read().await?, worker.pass().await?);
+            worker.follow_up(FOLLOW_UP).await?;
+            Ok(done)
+        }
+        .await;
         let closed = worker.close().await;
         let done = outcome?;
         closed?;

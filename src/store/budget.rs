@@ -139,7 +139,6 @@ impl From<budget_account::Model> for Window {
     }
 }
 
-/// Draws that a window of this class counts: those that end after `since`.
 /// Adds calls to those that are counted already.
 pub(super) async fn add_spent<C: ConnectionTrait>(tx: &C, rows: Vec<budget_spent::ActiveModel>) -> Result<()> {
     use budget_spent::Column;
@@ -159,6 +158,7 @@ pub(super) async fn add_spent<C: ConnectionTrait>(tx: &C, rows: Vec<budget_spent
     Ok(())
 }
 
+/// Draws that a window of this class counts: those that end after `since`.
 fn counted(tenant: &str, account: &str, class: &str, since: Millis) -> Select<budget_grant::Entity> {
     use budget_grant::Column;
     let counted = budget_grant::Entity::find()

@@ -1,15 +1,15 @@
 //! The messages of conversations: which were read, and as of which state of their conversation.
 
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, EntityTrait, JoinType, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, RelationDef,
+    QuerySelect, RelationDef, Select,
 };
 
 use super::observe::{Incoming, Place, Then};
 use super::tables::history::{ActiveModel, Column, Entity};
-use super::tables::record;
-use super::{Millis, RecordState, Result, Store};
+use super::tables::{message, record};
+use super::{MessageState, Millis, RecordState, Result, Store};
 
 /// A conversation whose messages are to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +36,23 @@ pub struct HistoryCounts {
 impl Store {
     /// Conversations whose messages were not read as of their present state, in the order in which they were first seen.
     pub async fn unread(&self, connection: &str, limit: u64) -> Result<Vec<Unread>> {
-        let rows: Vec<(i64, String, String)> = self
-            .conversations(connection)
+        self.unread_among(self.conversations(connection), limit).await
+    }
+
+    /// Those of them into which something was sent since a time.
+    pub async fn unread_with_ours(&self, connection: &str, since: Millis, limit: u64) -> Result<Vec<Unread>> {
+        use message::Column;
+        let mut sent = Query::select();
+        sent.column(Column::Conversation).from(message::Entity);
+        sent.and_where(Column::Tenant.eq(self.tenant())).and_where(Column::Connection.eq(connection));
+        sent.and_where(Column::AttemptedAt.gte(since)).and_where(Column::State.eq(MessageState::Sent));
+        sent.and_where(Column::Conversation.is_not_null());
+        let among = self.conversations(connection).filter(record::Column::ExternalId.in_subquery(sent));
+        self.unread_among(among, limit).await
+    }
+
+    async fn unread_among(&self, conversations: Select<record::Entity>, limit: u64) -> Result<Vec<Unread>> {
+        let rows: Vec<(i64, String, String)> = conversations
             .select_only()
             .columns([record::Column::Id, record::Column::ExternalId, record::Column::Fingerprint])
             .join(JoinType::LeftJoin, to_history())

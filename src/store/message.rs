@@ -25,7 +25,7 @@ pub enum MessageState {
     Held,
     /// Being sent: after a crash nobody knows.
     Sending,
-    /// The customer has it.
+    /// The chat system has it, and nobody says that it could not be delivered.
     Sent,
     /// The customer may have it or not; it is looked for before anything else.
     Unknown,
@@ -386,29 +386,39 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// The channel says that a message it took does not reach the customer: by its vendor's id, or by our mark on it. Whether
-    /// that is news.
-    pub async fn message_undelivered(
-        &self,
-        connection: &str,
-        remote_id: &str,
-        mark: Option<&str>,
-        reason: &str,
-        now: Millis,
-    ) -> Result<bool> {
-        let mut is_it = Condition::any().add(Column::RemoteId.eq(remote_id));
-        if let Some(mark) = mark {
-            is_it = is_it.add(Column::Mark.eq(mark));
-        }
-        let tx = self.begin().await?;
-        let done = Entity::update_many()
-            .col_expr(Column::State, Expr::value(MessageState::Refused))
-            .col_expr(Column::Reason, Expr::value(reason))
-            .col_expr(Column::UpdatedAt, Expr::value(now))
+    /// What was said in a conversation, as far as we know that it arrived or that its channel could not deliver it.
+    pub async fn said_in(&self, connection: &str, conversation: &str) -> Result<Vec<Message>> {
+        let rows = Entity::find()
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::Connection.eq(connection))
-            .filter(Column::State.eq(MessageState::Sent))
-            .filter(is_it)
+            .filter(Column::Conversation.eq(conversation))
+            .filter(Column::Action.is_in([ActKind::Send, ActKind::Note].map(ActKind::word)))
+            .filter(Column::State.is_in([MessageState::Sent, MessageState::Refused]))
+            .all(self.reader())
+            .await?;
+        rows.into_iter().map(Message::try_from).collect()
+    }
+
+    /// What the channel says of a message that it took: that it does not reach the customer, and why, or that it does after
+    /// all. Whether the message still stood where it was looked at.
+    pub async fn message_delivery(
+        &self,
+        message: &Message,
+        remote_id: &str,
+        undelivered: Option<&str>,
+        now: Millis,
+    ) -> Result<bool> {
+        let state = if undelivered.is_some() { MessageState::Refused } else { MessageState::Sent };
+        let tx = self.begin().await?;
+        let done = Entity::update_many()
+            .col_expr(Column::State, Expr::value(state))
+            .col_expr(Column::Reason, Expr::value(undelivered))
+            .col_expr(Column::RemoteId, Expr::value(remote_id))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.eq(message.id))
+            .filter(Column::State.eq(message.state))
+            .filter(Column::UpdatedAt.eq(message.updated_at))
             .exec(&tx)
             .await?;
         tx.commit().await?;

@@ -126,6 +126,8 @@ impl Store {
             .filter(Expr::exists(operations).not())
             .order_by_asc(Column::Id)
             .limit(BATCH as u64)
+            // Another process that forgets at the same time must not count their calls once more.
+            .lock_exclusive()
             .into_tuple()
             .all(&tx)
             .await?;

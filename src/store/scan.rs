@@ -83,6 +83,22 @@ impl Store {
         Ok(row.map(Scan::from))
     }
 
+    /// When the last reading of a stream that came to an end began.
+    pub async fn last_reading(&self, connection: &str, stream: &str) -> Result<Option<Millis>> {
+        use scan::Column;
+        let began: Option<Option<Millis>> = scan::Entity::find()
+            .select_only()
+            .column_as(Column::StartedAt.max(), "began")
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::Stream.eq(stream))
+            .filter(Column::FinishedAt.is_not_null())
+            .into_tuple()
+            .one(self.reader())
+            .await?;
+        Ok(began.flatten())
+    }
+
     /// Stores a scan as it ended.
     pub async fn finish_scan(&self, scan: &Scan) -> Result<()> {
         let tx = self.begin().await?;

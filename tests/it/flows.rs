@@ -200,10 +200,10 @@ async fn r18_r19_r20_what_webhooks_lost_is_found() {
 }
 
 /// Only messages meet these faults; what is asked before them is answered.
-struct Ailing {
-    network: Arc<InProcess>,
-    sandbox: Arc<Sandbox>,
-    faults: &'static str,
+pub struct Ailing {
+    pub network: Arc<InProcess>,
+    pub sandbox: Arc<Sandbox>,
+    pub faults: &'static str,
 }
 
 #[async_trait]

@@ -6,7 +6,7 @@ use counterpart::engine::History;
 use counterpart::store::MessageState;
 use counterpart_connectors::{ActKind, Clock};
 use counterpart_core::business::EventKind;
-use counterpart_sandbox::{Author, Vendor};
+use counterpart_sandbox::{Author, Reply, Vendor};
 
 use crate::flows::{flow, order};
 use crate::requirements::lab::{HOUR, Lab, MINUTE, someone};
@@ -126,4 +126,81 @@ async fn a_message_that_is_not_delivered_is_not_sent() {
         assert!(reason.starts_with("not delivered: 131047"), "{faults} {reason}");
         assert_eq!(lab.told("chat").len(), 1, "{faults}");
     }
+}
+
+/// Given a message that was not delivered and that an operator lets go out again, once the customer can be reached, then the
+/// second one counts, whatever becomes of the answer, and the first one no longer does.
+#[tokio::test]
+async fn what_was_not_delivered_can_be_sent_again_once() {
+    for faults in ["none", "cut_after=1"] {
+        let mut lab = whatsapp(None).await;
+        lab.set("chat", "inbox_id", serde_json::json!("1"));
+        lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
+        lab.run().await;
+        lab.work().await;
+        lab.clock.advance(HOUR);
+        lab.ana_orders();
+        assert_eq!(lab.work().await.sent, 1);
+        lab.clock.advance(HOUR);
+        // What `sync` does beside its contacts finds it.
+        lab.engine(lab.network()).work().await.expect("it works");
+        let refused = lab.intents().await.remove(0);
+        assert_eq!(refused.state, MessageState::Refused, "{refused:?}");
+
+        let chat = lab.sandbox.chats("chat").remove(0).id;
+        lab.sandbox.say(lab.clock.now(), "chat", &chat, Author::Customer, "Did you get my order?");
+        let again = (&[MessageState::Refused][..], MessageState::Pending);
+        let now = lab.clock.now();
+        assert!(lab.store.decide_message(refused.id, again.0, again.1, "again", now).await.expect("it is stored"));
+        {
+            let ailing = crate::flows::Ailing { network: lab.network(), sandbox: lab.sandbox.clone(), faults };
+            let engine = lab.engine(std::sync::Arc::new(ailing));
+            let worker = engine.worker().await.expect("nobody else works");
+            worker.pass().await.expect("it works");
+            worker.close().await.expect("it ends");
+        }
+        for _ in 0..3 {
+            lab.clock.advance(HOUR);
+            lab.work().await;
+            assert_eq!(lab.read_history().await.undelivered, 0);
+        }
+        let sent = lab.intents().await.remove(0);
+        assert_eq!(sent.state, MessageState::Sent, "{faults} {sent:?}");
+        assert_ne!(sent.remote_id, refused.remote_id, "{faults}");
+        assert_eq!(lab.told("chat").len(), 2, "{faults}: one that failed and one that arrived");
+    }
+}
+
+/// Given a message that was not delivered and that an agent sends again in the chat system, then it is the same message, and
+/// sent after all.
+#[tokio::test]
+async fn what_an_agent_sends_again_is_sent() {
+    let mut lab = whatsapp(None).await;
+    lab.set("chat", "inbox_id", serde_json::json!("1"));
+    lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
+    lab.run().await;
+    lab.work().await;
+    lab.clock.advance(HOUR);
+    lab.ana_orders();
+    assert_eq!(lab.work().await.sent, 1);
+    lab.clock.advance(HOUR);
+    lab.work().await;
+    assert_eq!(lab.read_history().await.undelivered, 1);
+    let refused = lab.intents().await.remove(0);
+    let chat = lab.sandbox.chats("chat").remove(0).id;
+    lab.sandbox.say(lab.clock.now(), "chat", &chat, Author::Customer, "Did you get my order?");
+    let id = refused.remote_id.clone().expect("it is known which one");
+    let again = http::Request::post(format!(
+        "http://127.0.0.1:9/chat/api/v1/accounts/1/conversations/{chat}/messages/{id}/retry"
+    ));
+    let again = again.header("api_access_token", counterpart_sandbox::TOKEN).body(Vec::new()).expect("a request");
+    assert!(
+        matches!(lab.sandbox.handle(lab.clock.now(), again), Reply::Answer { response, .. } if response.status() == 200)
+    );
+    lab.clock.advance(HOUR);
+    lab.work().await;
+    assert_eq!(lab.read_history().await.undelivered, 0);
+    let sent = lab.intents().await.remove(0);
+    assert_eq!((sent.state, &sent.remote_id), (MessageState::Sent, &refused.remote_id), "{sent:?}");
+    assert_eq!(lab.told("chat").len(), 1);
 }

@@ -376,6 +376,9 @@ pub(super) fn answer(
         (&Method::GET, "") => answer::json(200, &conversation(instance, now, &instance.chats.threads[&id])),
         (&Method::GET, "messages") => messages(instance, id, query),
         (&Method::POST, "messages") => send(instance, now, id, &body),
+        (&Method::POST, again) if again.starts_with("messages/") && again.ends_with("/retry") => {
+            retry(instance, now, id, again)
+        }
         (&Method::POST, "toggle_status") => toggle_status(instance, now, id, &body),
         (&Method::GET, "labels") => answer::json(200, &json!({ "payload": instance.chats.threads[&id].labels })),
         (&Method::POST, "labels") => {
@@ -542,6 +545,21 @@ fn send(instance: &mut Instance, now: Millis, chat: u64, body: &Value) -> Respon
     if !body["echo_id"].is_null() {
         shown["echo_id"] = body["echo_id"].clone();
     }
+    deliver(instance, now, id);
+    answer::json(200, &shown)
+}
+
+/// The same message once more: it forgets what it was told besides its text.
+fn retry(instance: &mut Instance, now: Millis, chat: u64, path: &str) -> Response<Vec<u8>> {
+    let Some(id) = path.split('/').nth(1).and_then(|id| id.parse().ok()) else { return not_found() };
+    let Some(said) = instance.chats.said.get_mut(&id).filter(|said| said.chat == chat) else { return not_found() };
+    said.more.insert("status".to_owned(), json!("sent"));
+    said.more.insert("content_attributes".to_owned(), json!({}));
+    if let Some(thread) = instance.chats.threads.get_mut(&chat) {
+        thread.updated_at = now;
+    }
+    events::message_updated(instance, id);
+    let shown = message(instance, &instance.chats.said[&id]);
     deliver(instance, now, id);
     answer::json(200, &shown)
 }
