@@ -88,7 +88,7 @@ impl Worker<'_> {
     ) -> Result<Option<i64>, EngineError> {
         let store = &self.engine.store;
         let at = happened.at.unwrap_or(now) - self.clock_offset(source).await?;
-        let (since, until) = (at - LATE_MS, at + SAME_TIME_MS);
+        let (since, until) = (at - LATE_MS, at + LATE_MS);
         let (connection, stream) = (source.wired.name.as_str(), source.stream.as_str());
         let alike = if SET.contains(&happened.kind) { &SET[..] } else { &[happened.kind] };
         for act in store.acts_at_desk(connection, ticket.mark.as_deref(), since, until).await? {
@@ -109,9 +109,11 @@ impl Worker<'_> {
         kind: EventKind,
         at: Millis,
     ) -> Result<bool, EngineError> {
-        let tried = act.attempted_at.unwrap_or(act.created_at);
-        let in_time = (tried - SAME_TIME_MS..=ended(act) + SAME_TIME_MS).contains(&at);
         let is_named = act.remote_id.as_deref().is_some_and(|ids| ids.split(',').any(|id| id == ticket.id));
+        // Of several attempts an earlier one may have set it.
+        let early = if is_named && act.attempts > 1 { LATE_MS } else { SAME_TIME_MS };
+        let tried = act.attempted_at.unwrap_or(act.created_at);
+        let in_time = (tried - early..=ended(act) + SAME_TIME_MS).contains(&at);
         if act.action == ActKind::OpenTicket {
             let is_ours = is_named || ticket.mark.as_deref() == Some(&act.mark);
             return Ok(is_ours && (kind == EventKind::TicketCreated || (kind == EventKind::TicketUpdated && in_time)));

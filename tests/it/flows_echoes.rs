@@ -282,45 +282,42 @@ async fn what_refused_caused_nothing() {
 }
 
 /// Given several tickets of a chat, when the desk is out of order after the first of them was set, then those that were set before
-/// and after the pause are all ours.
+/// and after the pause are all ours, whether they are read in between or not.
 #[tokio::test]
 async fn what_was_set_before_a_pause_is_ours_too() {
-    let mut lab = chat_and_desk(Vendor::Chatwoot, Vendor::Zendesk).await;
-    write_note(&mut lab, "ticket.closed");
-    let note = on(EventKind::TicketClosed, ActKind::Note);
-    lab.config.flows = vec![
-        setting("chat", EventKind::ConversationResolved, &[("status", "solved")]),
-        FlowConfig { template: Some("desk-note".to_owned()), name: "note".to_owned(), ..note },
-    ];
-    lab.run().await;
-    lab.work().await;
-    lab.clock.advance(HOUR);
-    let chat = lab.answered_chat().await;
-    let linked = [0; 2].map(|_| lab.ticket(Some(&chat)));
-    lab.later().await;
-    lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, true);
-    lab.clock.advance(3 * MINUTE);
-    {
-        let engine = lab.engine(lab.network());
-        let worker = engine.worker().await.expect("nobody else works");
-        worker.read().await.expect("it reads");
-        lab.faults("5xx=1");
-        worker.pass().await.expect("it works");
-        lab.faults("none");
-        worker.close().await.expect("it ends");
+    for is_read_between in [true, false] {
+        let mut lab = chat_and_desk(Vendor::Chatwoot, Vendor::Zendesk).await;
+        write_note(&mut lab, "ticket.closed");
+        let note = on(EventKind::TicketClosed, ActKind::Note);
+        lab.config.flows = vec![
+            setting("chat", EventKind::ConversationResolved, &[("status", "solved")]),
+            FlowConfig { template: Some("desk-note".to_owned()), name: "note".to_owned(), ..note },
+        ];
+        lab.run().await;
+        lab.work().await;
+        lab.clock.advance(HOUR);
+        let chat = lab.answered_chat().await;
+        let linked = [0; 2].map(|_| lab.ticket(Some(&chat)));
+        lab.later().await;
+        lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, true);
+        lab.faulty("5xx=1").await;
+        // As if the first had been set just before the desk went out of order.
+        let set = lab.of(ActKind::SetTicket).await.remove(0);
+        let now = lab.clock.now();
+        lab.desk(&linked[0], "solved");
+        lab.store.tickets_changed(set.id, &linked[0]).await.expect("the store answers");
+        lab.store.set_message(set.id, MessageState::Held, None, now, None, now).await.expect("it answers");
+        lab.clock.advance(3 * MINUTE);
+        if !is_read_between {
+            lab.pass_alone().await;
+        }
+        lab.settled().await;
+        let set = lab.of(ActKind::SetTicket).await.remove(0);
+        let both = format!("{},{}", linked[0], linked[1]);
+        assert_eq!((set.state, set.remote_id.as_deref()), (MessageState::Sent, Some(both.as_str())));
+        let notes = lab.of(ActKind::Note).await;
+        assert!(notes.len() == 2 && notes.iter().all(is_echo), "{is_read_between} {notes:?}");
     }
-    // As if the first had been set just before the desk went out of order.
-    let set = lab.of(ActKind::SetTicket).await.remove(0);
-    let now = lab.clock.now();
-    lab.desk(&linked[0], "solved");
-    lab.store.tickets_changed(set.id, &linked[0]).await.expect("the store answers");
-    lab.store.set_message(set.id, MessageState::Held, None, now, None, now).await.expect("it answers");
-    lab.settled().await;
-    let set = lab.of(ActKind::SetTicket).await.remove(0);
-    let both = format!("{},{}", linked[0], linked[1]);
-    assert_eq!((set.state, set.remote_id.as_deref()), (MessageState::Sent, Some(both.as_str())));
-    let notes = lab.of(ActKind::Note).await;
-    assert!(notes.len() == 2 && notes.iter().all(is_echo), "{notes:?}");
 }
 
 /// Given a chat that a flow resolved, when a reading that was under way shows it as it was just before, then it still is as we left
@@ -367,6 +364,11 @@ impl Lab {
             deleted: false,
         };
         self.store.observe_one("chat", "conversation", &shown, self.clock.now()).await.expect("the store answers");
+        self.pass_alone().await;
+    }
+
+    /// A pass that looks at what was read before.
+    async fn pass_alone(&self) {
         let engine = self.engine(self.network());
         let worker = engine.worker().await.expect("nobody else works");
         worker.pass().await.expect("it works");
