@@ -224,6 +224,13 @@ impl Connection {
         Ok(facts.is_some_and(|facts| super::ticket::differing(facts, ticket, &own).is_empty()))
     }
 
+    /// A ticket that says nothing but what `set_ticket` would set, as the vendor would show it.
+    pub fn ticket_saying(&self, fields: &BTreeMap<String, String>) -> Result<Value, ConnectorError> {
+        let own = self.in_own_words(fields)?;
+        let facts = self.manifest().actions.get(&ActKind::SetTicket);
+        Ok(facts.map(|facts| super::ticket::saying(facts, &own)).unwrap_or_default())
+    }
+
     /// The values of a ticket's fields as the vendor calls them.
     fn in_own_words(&self, fields: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, ConnectorError> {
         let known = self.manifest().actions.get(&ActKind::SetTicket).map(|facts| &facts.fields);

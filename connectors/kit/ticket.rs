@@ -86,11 +86,7 @@ async fn write<C: Connector + ?Sized>(
     let (method, target) = request_line(cx, &facts.call, &[("ticket", &segment(id)?)])?;
     let mut body = filled(cx, &Value::Object(facts.body.clone()), &[]);
     let record = connector.manifest().stream(STREAM).and_then(|stream| stream.record.first());
-    let record = record.map(String::as_str).unwrap_or_default();
-    for (name, value) in fields {
-        let place = facts.fields.get(name).map(|field| field.at.as_str()).unwrap_or_default();
-        merge(&mut body, rest::wrap(&Value::String(value.clone()), &format!("{record}{place}")));
-    }
+    merge(&mut body, rest::wrap(&saying(facts, fields), record.map(String::as_str).unwrap_or_default()));
     let ask = Ask::new(Purpose::Act, method, target).body(&body).if_match(before.version.as_deref());
     let (answer, _) = cx.http.json(cx.lane, &ask).await?;
     let shown = connector.manifest().stream(STREAM).and_then(|stream| rest::single(stream, answer.clone()));
@@ -111,6 +107,16 @@ async fn write<C: Connector + ?Sized>(
             Err(ConnectorError::new(ErrorKind::Invalid { fields: refused }, message))
         }
     }
+}
+
+/// A ticket that says these fields and nothing else.
+pub(super) fn saying(facts: &ActFacts, fields: &BTreeMap<String, String>) -> Value {
+    let mut ticket = Value::Object(Map::new());
+    for (name, value) in fields {
+        let place = facts.fields.get(name).map(|field| field.at.as_str()).unwrap_or_default();
+        merge(&mut ticket, rest::wrap(&Value::String(value.clone()), place));
+    }
+    ticket
 }
 
 /// The fields that say something else than they should.

@@ -154,7 +154,7 @@ impl Worker<'_> {
         if !late && !self.engine.store.message_sending(row.id, conversation, self.engine.clock.now()).await? {
             return Ok(true);
         }
-        let outcome = self.act(wired, row, &todo).await;
+        let outcome = self.act(wired, row, &todo).await?;
         if late {
             self.engine.store.message_sending(row.id, conversation, self.engine.clock.now()).await?;
         }
@@ -184,19 +184,24 @@ impl Worker<'_> {
     }
 
     /// The call itself, once.
-    async fn act(&self, wired: &Wired, row: &Message, todo: &Todo) -> Result<Acted, ConnectorError> {
+    async fn act(
+        &self,
+        wired: &Wired,
+        row: &Message,
+        todo: &Todo,
+    ) -> Result<Result<Acted, ConnectorError>, EngineError> {
         let (kind, conversation) = match todo {
             Todo::Talk { conversation } => (row.action, conversation),
             Todo::Begin { contact } => (ActKind::Open, contact),
-            Todo::OpenTicket { party } => return self.open_ticket(wired, row, party).await,
-            Todo::SetTickets { ids, fields } => return self.set_tickets(wired, ids, fields).await,
+            Todo::OpenTicket { party } => return Ok(self.open_ticket(wired, row, party).await),
+            Todo::SetTickets { ids, fields } => return self.set_tickets(wired, row, ids, fields).await,
         };
         let lane = match row.action {
             ActKind::Send | ActKind::Open | ActKind::Note => Lane::Customer,
             ActKind::Resolve | ActKind::Reopen | ActKind::OpenTicket | ActKind::SetTicket => Lane::Resolve,
         };
         let text = row.text.as_deref().unwrap_or_default();
-        wired.connection.act(lane, Act { kind, conversation, text, mark: &row.mark }).await
+        Ok(wired.connection.act(lane, Act { kind, conversation, text, mark: &row.mark }).await)
     }
 
     /// Whether a message whose conversation is gone may look for another one: once, and only where we chose the conversation.

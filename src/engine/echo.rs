@@ -1,8 +1,11 @@
 //! Which of the things that happen are our own doing: they fire no flow, so that two flows never answer each other.
 
+use std::collections::BTreeMap;
+
 use counterpart_connectors::{ActKind, Millis};
 use counterpart_core::business::{Conversation, EventKind, Subject, Ticket, TicketStatus};
 use counterpart_core::event::Happened;
+use serde_json::Value;
 
 use super::EngineError;
 use super::session::Source;
@@ -15,6 +18,10 @@ const SAME_TIME_MS: Millis = 60_000;
 const LATE_MS: Millis = 10 * 60_000;
 /// A reading that was under way while we wrote is stored within this time.
 const IN_FLIGHT_MS: Millis = 2 * 60_000;
+/// The difference of the clocks is known this well: vendors tell their time in whole seconds.
+const CLOCK_STEP_MS: Millis = 2_000;
+/// To set a ticket once is one of these, and only one: who opens it again meanwhile did that themselves.
+const SET: [EventKind; 3] = [EventKind::TicketUpdated, EventKind::TicketClosed, EventKind::TicketReopened];
 
 impl Worker<'_> {
     /// The intent of which an event is the echo.
@@ -48,9 +55,9 @@ impl Worker<'_> {
             return Ok(());
         }
         let offset = self.clock_offset(source).await?;
-        // A reading that began before we wrote shows what was.
+        // A reading that was under way while we wrote shows what was.
         let is_newer = |act: &Message, chat: &Conversation| match chat.updated_at {
-            Some(at) => act.attempted_at.is_some_and(|tried| at - offset > tried),
+            Some(at) => at - offset > ended(act) + CLOCK_STEP_MS,
             None => now - act.updated_at > IN_FLIGHT_MS,
         };
         let shows = |act: &&Message| {
@@ -81,10 +88,12 @@ impl Worker<'_> {
     ) -> Result<Option<i64>, EngineError> {
         let store = &self.engine.store;
         let at = happened.at.unwrap_or(now) - self.clock_offset(source).await?;
-        let (since, until) = (at - LATE_MS, at + SAME_TIME_MS);
-        for act in store.acts_at_desk(&source.wired.name, ticket.mark.as_deref(), since, until).await? {
+        let (since, until) = (at - LATE_MS, at + LATE_MS);
+        let (connection, stream) = (source.wired.name.as_str(), source.stream.as_str());
+        let alike = if SET.contains(&happened.kind) { &SET[..] } else { &[happened.kind] };
+        for act in store.acts_at_desk(connection, ticket.mark.as_deref(), since, until).await? {
             if self.may_have_caused(source, &act, ticket, happened.kind, at).await?
-                && !store.has_echo(act.id, &ticket.id, happened.kind).await?
+                && !store.has_echo(connection, stream, &ticket.id, alike, act.id).await?
             {
                 return Ok(Some(act.id));
             }
@@ -100,28 +109,23 @@ impl Worker<'_> {
         kind: EventKind,
         at: Millis,
     ) -> Result<bool, EngineError> {
-        let tried = act.attempted_at.unwrap_or(act.created_at);
-        let in_time = (tried - SAME_TIME_MS..=ended(act) + SAME_TIME_MS).contains(&at);
         let is_named = act.remote_id.as_deref().is_some_and(|ids| ids.split(',').any(|id| id == ticket.id));
+        // Of several attempts an earlier one may have set it.
+        let early = if is_named && act.attempts > 1 { LATE_MS } else { SAME_TIME_MS };
+        let tried = act.attempted_at.unwrap_or(act.created_at);
+        let in_time = (tried - early..=ended(act) + SAME_TIME_MS).contains(&at);
         if act.action == ActKind::OpenTicket {
             let is_ours = is_named || ticket.mark.as_deref() == Some(&act.mark);
             return Ok(is_ours && (kind == EventKind::TicketCreated || (kind == EventKind::TicketUpdated && in_time)));
         }
         let flow = self.engine.config.flow(&act.flow);
-        let may = match kind {
-            EventKind::TicketUpdated => true,
-            EventKind::TicketClosed | EventKind::TicketReopened => {
-                flow.is_none_or(|flow| flow.fields.contains_key("status"))
-            }
-            _ => false,
-        };
-        if !may || !in_time {
+        if !in_time || !flow.map_or(SET.contains(&kind), |flow| looks_like(source, &flow.fields, kind)) {
             return Ok(false);
         }
-        if act.state == MessageState::Sent {
+        // Which tickets were set is only known of what was answered.
+        if is_named || !matches!(act.state, MessageState::Sending | MessageState::Unknown) {
             return Ok(is_named);
         }
-        // Which tickets were set is only known of what was answered.
         if ticket.conversation.is_some() && act.conversation == ticket.conversation {
             return Ok(true);
         }
@@ -135,6 +139,29 @@ impl Worker<'_> {
         let state = self.engine.store.stream_state(&source.wired.name, &source.stream).await?;
         Ok(state.clock_offset.unwrap_or(0))
     }
+}
+
+/// Whether to set these fields of a ticket can be seen as such an event.
+fn looks_like(source: &Source, fields: &BTreeMap<String, String>, kind: EventKind) -> bool {
+    let closes = match kind {
+        EventKind::TicketUpdated => return true,
+        EventKind::TicketClosed => true,
+        EventKind::TicketReopened => false,
+        _ => return false,
+    };
+    let is_possible = |status: TicketStatus| status.is_closed() == closes;
+    fields.contains_key("status") && status_of(source, fields).is_none_or(is_possible)
+}
+
+/// The status that a ticket with these fields is read to have, or else the one that they name; none where neither is known.
+fn status_of(source: &Source, fields: &BTreeMap<String, String>) -> Option<TicketStatus> {
+    let shown = source.wired.connection.ticket_saying(fields).ok();
+    let read = source.document.as_ref().zip(shown).and_then(|(document, shown)| {
+        let ticket = document.value("", &shown);
+        ticket.get("status").cloned()
+    });
+    let word = read.or_else(|| Some(Value::from(fields.get("status")?.as_str())))?;
+    serde_json::from_value(word).ok()
 }
 
 /// When an attempt surely had the effect that it has.

@@ -32,9 +32,7 @@ impl Worker<'_> {
             let rows = store.changed(connection, stream, after, BATCH).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.id;
-            if matches!(stream, "conversation" | "ticket") {
-                self.index(stream, &rows).await?;
-            }
+            self.index(stream, &rows).await?;
             let now = self.engine.clock.now();
             let events = self.events(source, &rows, false, now).await?;
             let looked_at: Vec<i64> = rows.iter().map(|row| row.id).collect();
@@ -95,8 +93,11 @@ impl Worker<'_> {
     }
 
     /// Makes conversations findable by the contact they are with, and tickets by the conversation they name, or else by
-    /// their requester.
-    async fn index(&self, stream: &str, rows: &[Changed]) -> Result<(), EngineError> {
+    /// their requester. Nothing else is looked for.
+    pub(super) async fn index(&self, stream: &str, rows: &[Changed]) -> Result<(), EngineError> {
+        if !matches!(stream, "conversation" | "ticket") {
+            return Ok(());
+        }
         let key = |row: &Changed| {
             let text = |place: &str| row.value.pointer(place).and_then(Value::as_str).map(str::to_owned);
             let key = match stream {

@@ -86,7 +86,7 @@ fn complete(answer: &mut Value, known: &Value) {
 
 /// Equal for two readings with the same canonical content, whatever else the vendor's record says. Key order, number
 /// and text forms are gone by then, so noise at the vendor is no change here.
-fn fingerprint(fields: &str, deleted: bool) -> String {
+pub(super) fn fingerprint(fields: &str, deleted: bool) -> String {
     let mut hash = Sha256::new();
     hash.update(fields.as_bytes());
     hash.update([u8::from(deleted)]);

@@ -112,23 +112,35 @@ impl Worker<'_> {
     }
 
     /// Sets the fields of each ticket; what is set already is left alone, so that a failure on the way costs nothing. A ticket
-    /// that refuses keeps nobody from the others.
+    /// that refuses keeps nobody from the others. Which ones were changed is kept, whatever becomes of the attempt: what is read
+    /// of those is our own doing.
     pub(super) async fn set_tickets(
         &self,
         wired: &Wired,
+        row: &Message,
         ids: &[String],
         fields: &BTreeMap<String, String>,
-    ) -> Result<Acted, ConnectorError> {
-        let (mut refused, mut changed) = (None, Vec::new());
+    ) -> Result<Result<Acted, ConnectorError>, EngineError> {
+        // Some may have been changed by an attempt before this one.
+        let mut changed: Vec<String> = row.remote_id.iter().flat_map(|ids| ids.split(',')).map(str::to_owned).collect();
+        let mut failure = None;
         for id in ids {
             match wired.connection.set_ticket(Lane::Resolve, id, fields).await {
-                Err(error) if is_about_one(&error.kind) => refused = refused.or(Some(error)),
-                // All are set again later.
-                other => changed.extend(other?.made),
+                Ok(acted) => changed.extend(acted.made.filter(|id| !changed.contains(id))),
+                Err(error) if is_about_one(&error.kind) => failure = failure.or(Some(error)),
+                Err(error) => {
+                    // All are set again later.
+                    failure = Some(error);
+                    break;
+                }
             }
         }
         let made = (!changed.is_empty()).then(|| changed.join(","));
-        refused.map_or_else(|| Ok(Acted { made }), Err)
+        let Some(error) = failure else { return Ok(Ok(Acted { made })) };
+        if let Some(ids) = made {
+            self.engine.store.tickets_changed(row.id, &ids).await?;
+        }
+        Ok(Err(error))
     }
 
     /// An attempt to set fields of which nobody knows: what is there already is done; what somebody changed since is not

@@ -211,6 +211,14 @@ impl Worker<'_> {
         Ok(self.engine.store.renew_lease(WORK, &self.holder, self.engine.clock.now(), LEASE_MS).await?)
     }
 
+    /// Keeps the work through what takes long before the first pass; an error when another process has taken over.
+    pub(super) async fn keep(&self) -> Result<(), EngineError> {
+        match self.engine.take(WORK, &self.holder).await? {
+            Some((holder, until)) => Err(EngineError::Working { holder, until }),
+            None => Ok(()),
+        }
+    }
+
     /// Lets go of the work.
     pub async fn close(self) -> Result<(), EngineError> {
         self.ledger.close().await?;

@@ -57,7 +57,7 @@ pub use history::{HistoryCounts, Unread};
 pub use hook::{Hook, HookState, NewHook};
 pub use keys::{KeyHolder, KeyPage};
 pub use message::{Message, MessageState, NewMessage};
-pub use observe::{Incoming, PageOutcome};
+pub use observe::{Incoming, PageOutcome, Restated};
 pub use open::{SchemaState, StoreOptions};
 pub use outbox::{OpCount, OpState, OutboxRow, PlannedOp};
 pub use prune::Pruned;

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::record::MAX_MERGES;
 use super::sequence::{Sequence, draw};
 use super::tables::{body, record};
-use super::{BATCH, Millis, RecordState, Result, Scan, Store, StreamState, scan, stream};
+use super::{BATCH, Millis, RecordState, Result, Scan, Store, StreamState, of_tenant, scan, stream};
 
 /// One row of a page, read through the mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,17 @@ pub struct PageOutcome {
     pub first_seen: u64,
     /// Numbers of the new and changed records.
     pub changed_ids: Vec<i64>,
+}
+
+/// What a stored record says when it is read in another way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restated {
+    /// Number of the record.
+    pub id: i64,
+    /// What it says in the common model, as JSON.
+    pub fields: String,
+    /// Hash of what it says.
+    pub fingerprint: String,
 }
 
 /// Whether changed records wait for reconciling afterwards.
@@ -95,6 +106,31 @@ impl Store {
         let id = place.take_in_one(&tx, row, Then::Reconcile).await?;
         tx.commit().await?;
         Ok(id)
+    }
+
+    /// Keeps what records say when they are read anew. Nobody looks at them again for it, and what changed since a
+    /// [`revision`](Store::revision) stays as it is.
+    pub async fn restate(&self, rows: &[Restated], as_of: i64) -> Result<()> {
+        let tx = self.begin().await?;
+        for row in rows {
+            let done = record::Entity::update_many()
+                .col_expr(record::Column::Fingerprint, Expr::value(row.fingerprint.as_str()))
+                .filter(of_tenant(record::Column::Tenant, self.tenant()))
+                .filter(record::Column::Id.eq(row.id))
+                .filter(record::Column::Revision.lte(as_of))
+                .filter(record::Column::Fingerprint.ne(row.fingerprint.as_str()))
+                .exec(&tx)
+                .await?;
+            if done.rows_affected == 1 {
+                body::Entity::update_many()
+                    .col_expr(body::Column::Fields, Expr::value(row.fields.as_str()))
+                    .filter(of_tenant(body::Column::Tenant, self.tenant()))
+                    .filter(body::Column::RecordId.eq(row.id))
+                    .exec(&tx)
+                    .await?;
+            }
+        }
+        Ok(tx.commit().await?)
     }
 }
 

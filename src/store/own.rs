@@ -31,8 +31,12 @@ impl Store {
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::Connection.eq(connection))
             .filter(Column::Action.is_in(at_desk))
-            // What refused for one ticket may have changed another.
-            .filter(Column::State.is_in(TRIED.into_iter().chain([MessageState::Refused])))
+            // What refused, or waits to be tried again, may have changed something all the same.
+            .filter(
+                Condition::any()
+                    .add(Column::State.is_in(TRIED.into_iter().chain([MessageState::Refused])))
+                    .add(Column::RemoteId.is_not_null()),
+            )
             .filter(which)
             .order_by_desc(Column::Id)
             .all(self.reader())
@@ -75,12 +79,34 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Whether an event of this kind is stored already as the echo of an intent at this record.
-    pub async fn has_echo(&self, intent: i64, external_id: &str, kind: EventKind) -> Result<bool> {
+    /// An intent that is not done, or never will be, has changed these tickets.
+    pub async fn tickets_changed(&self, intent: i64, ids: &str) -> Result<()> {
+        let tx = self.begin().await?;
+        Entity::update_many()
+            .col_expr(Column::RemoteId, Expr::value(ids))
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Id.eq(intent))
+            .exec(&tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Whether an event of one of these kinds is stored already as the echo of an intent at this record.
+    pub async fn has_echo(
+        &self,
+        connection: &str,
+        stream: &str,
+        external_id: &str,
+        kinds: &[EventKind],
+        intent: i64,
+    ) -> Result<bool> {
+        // In the order of the index `event_known`.
         let found = event::Entity::find()
             .filter(event::Column::Tenant.eq(self.tenant()))
+            .filter(event::Column::Connection.eq(connection))
+            .filter(event::Column::Stream.eq(stream))
             .filter(event::Column::ExternalId.eq(external_id))
-            .filter(event::Column::Kind.eq(kind.as_str()))
+            .filter(event::Column::Kind.is_in(kinds.iter().map(|kind| kind.as_str())))
             .filter(event::Column::CausedBy.eq(intent))
             .count(self.reader())
             .await?;

@@ -2,8 +2,8 @@
 
 use counterpart::config::FlowConfig;
 use counterpart::engine::Pass;
-use counterpart::store::{Message, MessageState};
-use counterpart_connectors::{ActKind, Clock};
+use counterpart::store::{Incoming, Message, MessageState};
+use counterpart_connectors::{ActKind, Clock, Millis};
 use counterpart_core::business::EventKind;
 use counterpart_sandbox::{Author, Vendor};
 use serde_json::json;
@@ -163,5 +163,215 @@ async fn a_resolved_chat_of_ours_solves_nothing() {
             assert_eq!(solved[1].remote_id.as_deref(), Some(second.as_str()), "{what} {solved:?}");
             assert_eq!(lab.of(ActKind::Resolve).await.iter().filter(|intent| !is_echo(intent)).count(), 1, "{what}");
         }
+    }
+}
+
+impl Lab {
+    /// A pass a few seconds later.
+    async fn soon(&self) -> Pass {
+        self.clock.advance(10_000);
+        self.work().await
+    }
+
+    /// How many events of a kind are known of a ticket.
+    async fn known(&self, ticket: &str, kind: EventKind) -> usize {
+        let known = self.store.known_events("desk", "ticket", &[ticket]).await.expect("the store answers");
+        known.get(ticket).into_iter().flatten().filter(|event| event.kind == kind).count()
+    }
+}
+
+/// Given a flow that sets new tickets to `pending`, when somebody solves such a ticket in the very minute, then that is no echo: its
+/// chat is resolved.
+#[tokio::test]
+async fn what_opens_a_ticket_closes_none() {
+    for (chat_is, desk_is) in PAIRS {
+        let mut lab = chat_and_desk(chat_is, desk_is).await;
+        lab.config.flows.push(setting("desk", EventKind::TicketCreated, &[("status", "pending")]));
+        let chat = lab.answered_chat().await;
+        let ticket = lab.ticket(Some(&chat));
+        assert_eq!(lab.later().await.tickets, 1, "{chat_is:?} {desk_is:?} {:?}", lab.intents().await);
+        lab.clock.advance(MINUTE / 2);
+        lab.desk(&ticket, "solved");
+        assert_eq!(lab.later().await.resolved, 1, "{chat_is:?} {desk_is:?} {:?}", lab.intents().await);
+        assert!(lab.is_resolved(&chat), "{chat_is:?} {desk_is:?}");
+    }
+}
+
+/// Given a ticket that a flow solved, when somebody opens it again in the very minute, then that is no echo: its chat is opened.
+#[tokio::test]
+async fn what_closes_a_ticket_opens_none() {
+    let mut lab = chat_and_desk(Vendor::Chatwoot, Vendor::Rt).await;
+    lab.config.flows = vec![
+        setting("chat", EventKind::ConversationResolved, &[("status", "solved")]),
+        FlowConfig { name: "open".to_owned(), ..on(EventKind::TicketReopened, ActKind::Reopen) },
+    ];
+    lab.run().await;
+    lab.work().await;
+    lab.clock.advance(HOUR);
+    let chat = lab.answered_chat().await;
+    let ticket = lab.ticket(Some(&chat));
+    lab.later().await;
+    lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, true);
+    assert_eq!(lab.later().await.tickets, 1, "{:?}", lab.intents().await);
+    lab.soon().await;
+    assert_eq!(lab.known(&ticket, EventKind::TicketClosed).await, 1, "it was read at once");
+    lab.clock.advance(MINUTE / 3);
+    lab.desk(&ticket, "open");
+    assert_eq!(lab.soon().await.resolved, 1, "{:?}", lab.intents().await);
+    assert!(!lab.is_resolved(&chat));
+}
+
+/// Given a ticket that a flow set, and that was read, then whatever else happens to it in the very minute is somebody's doing.
+#[tokio::test]
+async fn one_setting_is_one_echo() {
+    let mut lab = chat_and_desk(Vendor::Chatwoot, Vendor::Rt).await;
+    lab.config.flows = vec![
+        setting("desk", EventKind::TicketCreated, &[("status", "pending")]),
+        FlowConfig { name: "open".to_owned(), ..on(EventKind::TicketReopened, ActKind::Reopen) },
+    ];
+    let chat = lab.answered_chat().await;
+    let ticket = lab.ticket(Some(&chat));
+    assert_eq!(lab.later().await.tickets, 1, "{:?}", lab.intents().await);
+    lab.soon().await;
+    assert_eq!(lab.known(&ticket, EventKind::TicketUpdated).await, 1, "the echo was read at once");
+    lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, true);
+    lab.desk(&ticket, "solved");
+    lab.soon().await;
+    lab.desk(&ticket, "open");
+    assert_eq!(lab.soon().await.resolved, 1, "{:?}", lab.intents().await);
+    assert!(!lab.is_resolved(&chat));
+}
+
+/// Given three tickets of a chat of which one refuses what a flow sets, then the close of the others is ours, and that of the one
+/// is not, although it comes in the very minute.
+#[tokio::test]
+async fn what_refused_caused_nothing() {
+    let mut lab = chat_and_desk(Vendor::Chatwoot, Vendor::Zendesk).await;
+    write_note(&mut lab, "ticket.closed");
+    let note = on(EventKind::TicketClosed, ActKind::Note);
+    lab.config.flows = vec![
+        setting("chat", EventKind::ConversationResolved, &[("status", "solved")]),
+        FlowConfig { template: Some("desk-note".to_owned()), name: "note".to_owned(), ..note },
+    ];
+    lab.run().await;
+    lab.work().await;
+    lab.clock.advance(HOUR);
+    let chat = lab.answered_chat().await;
+    let linked = [0; 3].map(|_| lab.ticket(Some(&chat)));
+    lab.later().await;
+    lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, true);
+    lab.clock.advance(3 * MINUTE);
+    let engine = lab.engine(lab.network());
+    let worker = engine.worker().await.expect("nobody else works");
+    worker.read().await.expect("it reads");
+    lab.desk(&linked[0], "deleted");
+    assert_eq!(worker.pass().await.expect("it works").refused, 1, "{:?}", lab.intents().await);
+    worker.close().await.expect("it ends");
+    // Somebody restores it, and solves it.
+    lab.clock.advance(MINUTE / 2);
+    lab.desk(&linked[0], "solved");
+    lab.settled().await;
+    let set = lab.of(ActKind::SetTicket).await;
+    // The newest first.
+    let changed = format!("{},{}", linked[2], linked[1]);
+    assert_eq!((set[0].state, set[0].remote_id.as_deref()), (MessageState::Refused, Some(changed.as_str())));
+    let notes = lab.of(ActKind::Note).await;
+    let (ours, theirs): (Vec<&Message>, Vec<&Message>) = notes.iter().partition(|note| is_echo(note));
+    assert_eq!((ours.len(), theirs.len()), (2, 1), "{notes:?}");
+    assert_eq!(theirs[0].state, MessageState::Sent, "{notes:?}");
+}
+
+/// Given several tickets of a chat, when the desk is out of order after the first of them was set, then those that were set before
+/// and after the pause are all ours, whether they are read in between or not.
+#[tokio::test]
+async fn what_was_set_before_a_pause_is_ours_too() {
+    for is_read_between in [true, false] {
+        let mut lab = chat_and_desk(Vendor::Chatwoot, Vendor::Zendesk).await;
+        write_note(&mut lab, "ticket.closed");
+        let note = on(EventKind::TicketClosed, ActKind::Note);
+        lab.config.flows = vec![
+            setting("chat", EventKind::ConversationResolved, &[("status", "solved")]),
+            FlowConfig { template: Some("desk-note".to_owned()), name: "note".to_owned(), ..note },
+        ];
+        lab.run().await;
+        lab.work().await;
+        lab.clock.advance(HOUR);
+        let chat = lab.answered_chat().await;
+        let linked = [0; 2].map(|_| lab.ticket(Some(&chat)));
+        lab.later().await;
+        lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, true);
+        lab.faulty("5xx=1").await;
+        // As if the first had been set just before the desk went out of order.
+        let set = lab.of(ActKind::SetTicket).await.remove(0);
+        let now = lab.clock.now();
+        lab.desk(&linked[0], "solved");
+        lab.store.tickets_changed(set.id, &linked[0]).await.expect("the store answers");
+        lab.store.set_message(set.id, MessageState::Held, None, now, None, now).await.expect("it answers");
+        lab.clock.advance(3 * MINUTE);
+        if !is_read_between {
+            lab.pass_alone().await;
+        }
+        lab.settled().await;
+        let set = lab.of(ActKind::SetTicket).await.remove(0);
+        let both = format!("{},{}", linked[0], linked[1]);
+        assert_eq!((set.state, set.remote_id.as_deref()), (MessageState::Sent, Some(both.as_str())));
+        let notes = lab.of(ActKind::Note).await;
+        assert!(notes.len() == 2 && notes.iter().all(is_echo), "{is_read_between} {notes:?}");
+    }
+}
+
+/// Given a chat that a flow resolved, when a reading that was under way shows it as it was just before, then it still is as we left
+/// it; when somebody opened it a few seconds later, then the next resolve is theirs.
+#[tokio::test]
+async fn a_reading_beside_a_resolve_undoes_nothing() {
+    // The clocks are compared by whole seconds.
+    for (later, is_undone) in [(-5_000, false), (900, false), (5_000, true)] {
+        let mut lab = chat_and_desk(Vendor::Chatwoot, Vendor::Zendesk).await;
+        write_text(&mut lab, "done", "conversation.resolved", "Done.");
+        let note = flow(EventKind::ConversationResolved, ActKind::Note, Some("done"));
+        lab.config.flows.push(FlowConfig { from: "chat".to_owned(), name: "note".to_owned(), ..note });
+        lab.run().await;
+        lab.work().await;
+        lab.clock.advance(HOUR);
+        let chat = lab.answered_chat().await;
+        let ticket = lab.ticket(Some(&chat));
+        lab.later().await;
+        lab.desk(&ticket, "solved");
+        assert_eq!(lab.later().await.resolved, 1, "{:?}", lab.intents().await);
+        let resolve = lab.of(ActKind::Resolve).await.remove(0);
+        lab.shows_open(&chat, resolve.updated_at + later).await;
+        lab.later().await;
+        let notes = lab.of(ActKind::Note).await;
+        assert_eq!(notes.len(), 1, "{later} {notes:?}");
+        assert_eq!(is_echo(&notes[0]), !is_undone, "{later} {notes:?}");
+    }
+}
+
+impl Lab {
+    /// A reading shows a chat as it was before, changed at a time, and is looked at.
+    async fn shows_open(&self, chat: &str, at: Millis) {
+        let known = self.store.document("chat", "conversation", chat).await.expect("the store answers");
+        let mut open = known.expect("it was read");
+        assert_eq!(open["resolved"], json!(false));
+        open["updated_at"] = json!(at);
+        let shown = Incoming {
+            external_id: chat.to_owned(),
+            remote: "{}".to_owned(),
+            fields: open.to_string(),
+            fingerprint: "of another state".to_owned(),
+            remote_updated_at: None,
+            version: None,
+            deleted: false,
+        };
+        self.store.observe_one("chat", "conversation", &shown, self.clock.now()).await.expect("the store answers");
+        self.pass_alone().await;
+    }
+
+    /// A pass that looks at what was read before.
+    async fn pass_alone(&self) {
+        let engine = self.engine(self.network());
+        let worker = engine.worker().await.expect("nobody else works");
+        worker.pass().await.expect("it works");
+        worker.close().await.expect("it ends");
     }
 }

@@ -1,11 +1,15 @@
 //! A reading file that says more than before: what was there already is history.
 
-use counterpart::engine::Pass;
+use std::sync::Arc;
+
+use counterpart::engine::{Engine, Pass, Silent};
 use counterpart_connectors::{ActKind, Clock};
 use counterpart_core::business::EventKind;
 use counterpart_sandbox::{NewShipment, Vendor};
+use tokio_util::sync::CancellationToken;
 
 use crate::flows::{flow, order};
+use crate::flows_tickets::chat_and_desk;
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE};
 
 const SHOPS: [(Vendor, &str, &str); 3] = [
@@ -76,5 +80,45 @@ async fn parcels_from_before_they_were_read_are_history() {
             lab.work().await;
             assert_eq!(lab.work().await, Pass::default(), "{what}");
         }
+    }
+}
+
+/// Given tickets that were read before somebody said where they name their chat, when the reading file says it, then they are found
+/// by their chat at once, without a call: the close of one of them leaves the chat to the other.
+#[tokio::test]
+async fn tickets_from_before_they_named_their_chat_are_found_by_it() {
+    let shipped = include_str!("../../mappings/ticket/zendesk.toml");
+    for chat_is in [Vendor::Chatway, Vendor::Chatwoot] {
+        let mut lab = chat_and_desk(chat_is, Vendor::Zendesk).await;
+        lab.read_with("zendesk", "ticket", shipped);
+        let chat = lab.answered_chat().await;
+        let (one, other) = (lab.ticket(Some(&chat)), lab.ticket(Some(&chat)));
+        lab.later().await;
+        let read = lab.store.document("desk", "ticket", &one).await.expect("it answers").expect("it was read");
+        assert_eq!(read.get("conversation"), None, "{chat_is:?}");
+
+        lab.read_with("zendesk", "ticket", &shipped.replace("# conversation = ", "conversation = "));
+        let key = "reading:desk:ticket";
+        let before = lab.store.meta_get(key).await.expect("it answers");
+        {
+            // Who is told to stop leaves it to the next.
+            let stop = CancellationToken::new();
+            stop.cancel();
+            let config = Arc::new(lab.config.clone());
+            let (store, clock) = (lab.store.clone(), lab.clock.clone());
+            let engine = Engine::new(config, store, clock, lab.network(), Arc::new(Silent), stop).expect("it is valid");
+            engine.worker().await.expect("nobody else works").close().await.expect("it ends");
+        }
+        assert_eq!(lab.store.meta_get(key).await.expect("it answers"), before, "{chat_is:?}");
+        lab.desk(&one, "solved");
+        let pass = lab.later().await;
+        assert_eq!((pass.resolved, pass.dropped), (0, 1), "{chat_is:?} {:?}", lab.intents().await);
+        lab.assert_dropped("another ticket is open").await;
+        assert!(!lab.is_resolved(&chat), "{chat_is:?}");
+        lab.desk(&other, "solved");
+        assert_eq!(lab.later().await.resolved, 1, "{chat_is:?} {:?}", lab.intents().await);
+        assert!(lab.is_resolved(&chat), "{chat_is:?}");
+        lab.later().await;
+        assert_eq!(lab.later().await, Pass::default(), "{chat_is:?}");
     }
 }

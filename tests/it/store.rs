@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use counterpart::budget::Ledger;
 use counterpart::store::{
     ConflictFilter, ConflictState, Entity, Incoming, NewConflict, NewEvent, OpResult, OpState, PlannedOp, Pruned,
-    Reconciled, Record, RecordCounts, RecordState, RecordUpdate, Scan, Store, StreamState,
+    Reconciled, Record, RecordCounts, RecordState, RecordUpdate, Restated, Scan, Store, StreamState,
 };
 use counterpart_connectors::{Call, Gate, Purpose};
 use counterpart_core::business::EventKind;
@@ -36,6 +36,7 @@ async fn tell(kind: Kind) {
     tombstones(&store).await;
     reconciling(&store).await;
     touched_meanwhile(&store).await;
+    read_anew(&store).await;
     outbox(&store).await;
     finished_pushes(&store).await;
     discarded_operations(&store).await;
@@ -49,6 +50,32 @@ async fn tell(kind: Kind) {
         tenants_do_not_meet(&store, &other).await;
     }
     store.close().await.expect("it closes");
+}
+
+/// What records say is read in another way: that is no change of theirs, and what changed meanwhile stays.
+async fn read_anew(store: &Store) {
+    const TICKET: &str = "ticket";
+    let row = |id: &str, says: &str| Incoming { fields: json!({ "is": says }).to_string(), ..row(id, says) };
+    let mut ids = Vec::new();
+    for id in ["1", "2"] {
+        ids.push(store.observe_one("anew", TICKET, &row(id, "old"), NOON).await.unwrap());
+    }
+    let as_of = store.revision().await.unwrap();
+    store.save_events("anew", &[], &ids, as_of, NOON).await.unwrap();
+    store.observe_one("anew", TICKET, &row("2", "changed"), NOON + 1).await.unwrap();
+    let again = row("1", "again");
+    let restated =
+        |id: &i64| Restated { id: *id, fields: again.fields.clone(), fingerprint: again.fingerprint.clone() };
+    store.restate(&ids.iter().map(restated).collect::<Vec<_>>(), as_of).await.unwrap();
+    let mut say = Vec::new();
+    for id in ["1", "2"] {
+        say.push(store.document("anew", TICKET, id).await.unwrap().unwrap()["is"].clone());
+    }
+    assert_eq!(say, ["again", "changed"]);
+    // Whoever shows the same brings nothing new.
+    store.observe_one("anew", TICKET, &again, NOON + 2).await.unwrap();
+    let waiting = store.changed("anew", TICKET, 0, 10).await.unwrap();
+    assert_eq!(waiting.into_iter().map(|row| row.external_id).collect::<Vec<_>>(), ["2"]);
 }
 
 /// What is over for long is forgotten; what something rests on stays.
