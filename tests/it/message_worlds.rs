@@ -187,11 +187,15 @@ impl Night {
     /// Nothing goes wrong any more, and everything that waits gets its time.
     async fn calm(&mut self) {
         self.lab.faults("none");
-        for round in 0..12 {
+        for round in 0..30 {
             self.lab.clock.advance(5 * MINUTE);
-            if self.lab.work().await == Pass::default() && round > 2 {
-                break;
+            if self.lab.work().await != Pass::default() || round <= 2 {
+                continue;
             }
+            // What could not be looked up for hours is asked for rarely.
+            let unknown = self.lab.intents().await.into_iter().filter(|intent| intent.state == MessageState::Unknown);
+            let Some(asked_at) = unknown.map(|intent| intent.until).min() else { break };
+            self.lab.clock.advance((asked_at - self.lab.clock.now()).max(0));
         }
     }
 
