@@ -220,7 +220,7 @@ impl Worker<'_> {
 
     /// A conversation that the vendor does not know any more is not chosen again, until a reading shows it.
     async fn forget(&self, wired: &Wired, conversation: &str) -> Result<(), EngineError> {
-        let Some(document) = self.engine.documents.get(&(wired.name.clone(), "conversation".to_owned())) else {
+        let Some(document) = self.engine.document(&wired.name, "conversation") else {
             return Ok(());
         };
         let id = conversation.to_owned();
@@ -364,9 +364,8 @@ impl Worker<'_> {
     /// Whether the conversation takes a text now. The vendor is asked anew: it closes by itself, and opens when the customer
     /// writes. None where the vendor does not say.
     async fn session(&self, wired: &Wired, conversation: &str) -> Result<Option<Session>, ConnectorError> {
-        let document = self.engine.documents.get(&(wired.name.clone(), "conversation".to_owned()));
-        let can = wired.connection.capabilities_of("conversation").is_some_and(|can| can.fetch);
-        if !can || !document.is_some_and(|document| document.reads("can_reply")) {
+        let document = self.engine.document(&wired.name, "conversation");
+        if !document.is_some_and(|document| document.reads("can_reply")) {
             return Ok(None);
         }
         let session = |is_open| if is_open { Session::Open } else { Session::Closed };
@@ -552,7 +551,7 @@ impl Worker<'_> {
         conversation: &str,
         known: Conversation,
     ) -> Result<Conversation, ConnectorError> {
-        let document = self.engine.documents.get(&(wired.name.clone(), "conversation".to_owned()));
+        let document = self.engine.document(&wired.name, "conversation");
         let can = wired.connection.capabilities_of("conversation").is_some_and(|can| can.fetch);
         let (true, Some(document)) = (can, document) else { return Ok(known) };
         let record = wired.connection.fetch(lane, "conversation", conversation).await?;
@@ -646,7 +645,7 @@ impl Worker<'_> {
             Err(error) => return Ok(Err(error)),
         };
         let own = self.engine.store.own_messages(&wired.name, conversation).await?;
-        let marks = self.engine.documents.get(&(wired.name.clone(), "message".to_owned()));
+        let marks = self.engine.document(&wired.name, "message");
         let marked = marks.is_some_and(|document| document.reads("mark"));
         let ours = thread.into_iter().filter(|message| !own.contains(&message.id) && is_it(message, row, marked));
         // Of several attempts the one counts that the customer has.
@@ -661,7 +660,7 @@ impl Worker<'_> {
         contact: &str,
         since: Millis,
     ) -> Result<Vec<business::Message>, ConnectorError> {
-        let of = |kind: &str| self.engine.documents.get(&(wired.name.clone(), kind.to_owned()));
+        let of = |kind: &str| self.engine.document(&wired.name, kind);
         let document = of("conversation")
             .ok_or_else(|| ConnectorError::unsupported(format!("{}: conversations cannot be read", wired.name)))?;
         let mut words = Vec::new();
@@ -696,8 +695,7 @@ impl Worker<'_> {
     async fn thread(&self, wired: &Wired, conversation: &str) -> Result<Vec<business::Message>, ConnectorError> {
         let document = self
             .engine
-            .documents
-            .get(&(wired.name.clone(), "message".to_owned()))
+            .document(&wired.name, "message")
             .ok_or_else(|| ConnectorError::unsupported(format!("{}: messages cannot be read", wired.name)))?;
         let mut thread = Vec::new();
         let mut cursor: Option<String> = None;

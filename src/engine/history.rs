@@ -31,11 +31,12 @@ const DELIVERY: &str = "delivery";
 
 impl Worker<'_> {
     /// Reads the messages of conversations that changed since they were last read, at most of `most` of them at each
-    /// connection, in the slowest lane, those first into which something was sent lately. What was read is kept whatever ends it; nothing that is read here reaches anybody.
+    /// connection, in the slowest lane, those first into which something was sent lately. What was read is kept whatever ends
+    /// it; nothing that is read here reaches anybody.
     pub async fn history(&self, most: u64) -> Result<History, EngineError> {
         let mut found = History::default();
         for (name, wired) in &self.wired {
-            let Some(document) = self.message_document(name) else { continue };
+            let Some(document) = self.engine.document(name, "message") else { continue };
             let mut conversations = self.awaited(name, most).await?;
             let others = self.engine.store.unread(name, most).await?;
             conversations.extend(others.into_iter().filter(|other| !conversations.contains(other)).collect::<Vec<_>>());
@@ -50,16 +51,13 @@ impl Worker<'_> {
     pub async fn follow_up(&self, most: u64) -> Result<History, EngineError> {
         let mut found = History::default();
         for (name, wired) in &self.wired {
-            let Some(document) = self.message_document(name).filter(|document| document.reads(DELIVERY)) else {
+            let Some(document) = self.engine.document(name, "message").filter(|document| document.reads(DELIVERY))
+            else {
                 continue;
             };
             self.read_threads(wired, document, self.awaited(name, most).await?, &mut found).await?;
         }
         Ok(found)
-    }
-
-    fn message_document(&self, connection: &str) -> Option<&Document> {
-        self.engine.documents.get(&(connection.to_owned(), "message".to_owned())).map(Arc::as_ref)
     }
 
     async fn awaited(&self, connection: &str, most: u64) -> Result<Vec<Unread>, EngineError> {
@@ -99,6 +97,10 @@ impl Worker<'_> {
         record: &RemoteRecord,
         now: Millis,
     ) -> Result<bool, EngineError> {
+        // Most conversations hold nothing of ours.
+        if ours.is_empty() {
+            return Ok(false);
+        }
         let said: business::Message = document.read(&record.id, &record.body);
         let is_it = |row: &&mut Message| match &row.remote_id {
             Some(id) => *id == record.id,

@@ -230,6 +230,11 @@ fn used_streams(config: &Config, connection: &str) -> BTreeSet<String> {
 }
 
 impl Engine {
+    /// How records of a kind are read at a connection; none where nothing says so.
+    fn document(&self, connection: &str, kind: &str) -> Option<&Arc<Document>> {
+        self.documents.get(&(connection.to_owned(), kind.to_owned()))
+    }
+
     /// Loads the mappings of all configured connections and gets ready; opens nothing yet.
     pub fn new(
         config: Arc<Config>,

@@ -84,7 +84,7 @@ impl Worker<'_> {
         row: &Message,
         party: &Party,
     ) -> Result<Acted, ConnectorError> {
-        let document = self.engine.documents.get(&(wired.name.clone(), "ticket".to_owned()));
+        let document = self.engine.document(&wired.name, "ticket");
         let (subject, text) = subject_and_text(row.text.as_deref().unwrap_or_default());
         let requester = party.email.as_deref().unwrap_or_default();
         let new = NewTicket {
@@ -198,7 +198,7 @@ impl Worker<'_> {
         ids: &[String],
         fields: &BTreeMap<String, String>,
     ) -> Result<Found, ConnectorError> {
-        let document = self.engine.documents.get(&(wired.name.clone(), "ticket".to_owned()));
+        let document = self.engine.document(&wired.name, "ticket");
         let tried_at = row.attempted_at.unwrap_or(row.created_at);
         let mut found = Found::Set;
         for id in ids {

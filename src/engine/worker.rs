@@ -144,12 +144,9 @@ impl Engine {
             let Some(capabilities) = wired.connection.capabilities_of(&stream) else { continue };
             let hangs = wired.connection.manifest().stream(&stream).is_some_and(|facts| facts.parent.is_some());
             if !hangs {
-                let document = self.documents.get(&(name, stream.clone())).cloned();
+                let document = self.document(&name, &stream).cloned();
                 sources.push(Source { wired: wired.clone(), stream, capabilities, document });
             }
-        }
-        for name in &names {
-            self.store.orphan_messages(name, now + wired[name].config.settle_ms, now).await?;
         }
         let worker = Worker { engine: self, wired, sources, ledger, holder: holder.to_owned(), run };
         for source in &worker.sources {

@@ -6,7 +6,8 @@ use counterpart_core::business::{EventKind, Subject};
 use counterpart_core::event::Known;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, JoinType, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, Select,
 };
 use serde_json::Value;
 
@@ -71,21 +72,11 @@ impl Store {
     pub async fn changed(&self, connection: &str, stream: &str, after_id: i64, limit: u64) -> Result<Vec<Changed>> {
         use record::Column;
         type Row = (i64, String, super::RecordState, Option<String>);
-        let rows: Vec<Row> = record::Entity::find()
-            .select_only()
+        let rows: Vec<Row> = self
+            .business_records(JoinType::LeftJoin, connection, stream, after_id, limit)
             .columns([Column::Id, Column::ExternalId, Column::State])
             .column(body::Column::Fields)
-            .join(
-                sea_orm::JoinType::LeftJoin,
-                record::Entity::belongs_to(body::Entity).from(Column::Id).to(body::Column::RecordId).into(),
-            )
-            .filter(Column::Tenant.eq(self.tenant()))
-            .filter(Column::Stream.eq(stream))
             .filter(Column::Dirty.eq(true))
-            .filter(Column::Connection.eq(connection))
-            .filter(Column::Id.gt(after_id))
-            .order_by_asc(Column::Id)
-            .limit(limit)
             .into_tuple()
             .all(self.reader())
             .await?;
@@ -110,21 +101,11 @@ impl Store {
         limit: u64,
     ) -> Result<Vec<Changed>> {
         use record::Column;
-        let rows: Vec<(i64, String, String)> = record::Entity::find()
-            .select_only()
+        let rows: Vec<(i64, String, String)> = self
+            .business_records(JoinType::InnerJoin, connection, stream, after_id, limit)
             .columns([Column::Id, Column::ExternalId])
             .column(body::Column::Remote)
-            .join(
-                sea_orm::JoinType::InnerJoin,
-                record::Entity::belongs_to(body::Entity).from(Column::Id).to(body::Column::RecordId).into(),
-            )
-            .filter(Column::Tenant.eq(self.tenant()))
-            .filter(Column::Stream.eq(stream))
-            .filter(Column::Connection.eq(connection))
             .filter(Column::State.eq(super::RecordState::Live))
-            .filter(Column::Id.gt(after_id))
-            .order_by_asc(Column::Id)
-            .limit(limit)
             .into_tuple()
             .all(self.reader())
             .await?;
@@ -133,6 +114,28 @@ impl Store {
             Ok(Changed { id, external_id, value, gone: false })
         };
         rows.into_iter().map(read).collect()
+    }
+
+    /// Records of a stream above a number, with their bodies; what is selected of them is for the caller to say.
+    fn business_records(
+        &self,
+        bodies: JoinType,
+        connection: &str,
+        stream: &str,
+        after_id: i64,
+        limit: u64,
+    ) -> Select<record::Entity> {
+        use record::Column;
+        let body = record::Entity::belongs_to(body::Entity).from(Column::Id).to(body::Column::RecordId).into();
+        record::Entity::find()
+            .select_only()
+            .join(bodies, body)
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Stream.eq(stream))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::Id.gt(after_id))
+            .order_by_asc(Column::Id)
+            .limit(limit)
     }
 
     /// What one business record says.

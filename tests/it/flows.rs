@@ -69,6 +69,17 @@ impl Lab {
         pass
     }
 
+    /// A pass of which only what comes after the reading goes through `faults`.
+    pub async fn faulty(&self, faults: &str) {
+        let engine = self.engine(self.network());
+        let worker = engine.worker().await.expect("nobody else works");
+        worker.read().await.expect("it reads");
+        self.faults(faults);
+        worker.pass().await.expect("it works");
+        self.faults("none");
+        worker.close().await.expect("it ends");
+    }
+
     /// Public words of the team in a chat.
     pub fn told(&self, system: &str) -> Vec<String> {
         let all = self.sandbox.chat_messages(system).into_iter();

@@ -131,15 +131,7 @@ async fn a_ticket_is_made_from_a_chat_once_and_leads_back_to_it() {
             let lab = chat_opens_tickets(chat_is, desk_is).await;
             let what = format!("{chat_is:?} {desk_is:?} {faults}");
             let chat = lab.resolved_chat().await;
-            {
-                let engine = lab.engine(lab.network());
-                let worker = engine.worker().await.expect("nobody else works");
-                worker.read().await.expect("it reads");
-                lab.faults(faults);
-                worker.pass().await.expect("it works");
-                lab.faults("none");
-                worker.close().await.expect("it ends");
-            }
+            lab.faulty(faults).await;
             let after = lab.intents().await.remove(0);
             let known = if faults == "none" { MessageState::Sent } else { MessageState::Unknown };
             assert_eq!(after.state, known, "{what} {after:?}");
@@ -181,15 +173,7 @@ async fn a_ticket_that_shows_late_is_not_opened_twice() {
         let lab = opening_tickets(Lab::with_fakes(&systems, &fakes).await).await;
         lab.resolved_chat().await;
         let (made, shows_in_time) = (faults != "cut_before=1", lag < 10);
-        {
-            let engine = lab.engine(lab.network());
-            let worker = engine.worker().await.expect("nobody else works");
-            worker.read().await.expect("it reads");
-            lab.faults(faults);
-            worker.pass().await.expect("it works");
-            lab.faults("none");
-            worker.close().await.expect("it ends");
-        }
+        lab.faulty(faults).await;
         assert_eq!(lab.made(), usize::from(made), "{what}");
         for _ in 0..3 {
             lab.later().await;
@@ -305,15 +289,7 @@ async fn setting_what_is_set_already_is_nothing() {
             lab.later().await;
             lab.desk(&ticket, if desk_is == Vendor::Rt { "stalled" } else { "pending" });
             lab.clock.advance(3 * MINUTE);
-            {
-                let engine = lab.engine(lab.network());
-                let worker = engine.worker().await.expect("nobody else works");
-                worker.read().await.expect("it reads");
-                lab.faults(faults);
-                worker.pass().await.expect("it works");
-                lab.faults("none");
-                worker.close().await.expect("it ends");
-            }
+            lab.faulty(faults).await;
             for _ in 0..4 {
                 lab.clock.advance(10 * MINUTE);
                 lab.work().await;
@@ -518,15 +494,7 @@ async fn a_message_without_a_way_takes_the_other_one() {
                 "{act:?} {waiting:?}"
             );
             lab.clock.advance(MINUTE);
-            {
-                let engine = lab.engine(lab.network());
-                let worker = engine.worker().await.expect("nobody else works");
-                worker.read().await.expect("it reads");
-                lab.faults(faults);
-                worker.pass().await.expect("it works");
-                lab.faults("none");
-                worker.close().await.expect("it ends");
-            }
+            lab.faulty(faults).await;
             let moved = lab.intents().await.remove(0);
             assert_eq!((moved.connection.as_str(), moved.action), ("chat2", act), "{moved:?}");
             // Somebody writes in the first chat after all.

@@ -16,18 +16,6 @@ use crate::requirements::lab::{HOUR, Lab, MINUTE};
 const FAULTS: [&str; 3] = ["none", "cut_after=1", "error_after=1"];
 
 impl Lab {
-    /// A pass in which the first write goes through `faults`.
-    async fn faulty(&self, faults: &str) {
-        self.clock.advance(3 * MINUTE);
-        let engine = self.engine(self.network());
-        let worker = engine.worker().await.expect("nobody else works");
-        worker.read().await.expect("it reads");
-        self.faults(faults);
-        worker.pass().await.expect("it works");
-        self.faults("none");
-        worker.close().await.expect("it ends");
-    }
-
     /// Works until nothing happens any more.
     async fn settled(&self) {
         for _ in 0..6 {
@@ -72,6 +60,7 @@ async fn a_ticket_of_ours_is_no_news() {
             lab.clock.advance(HOUR);
             let chat = lab.answered_chat().await;
             lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, true);
+            lab.clock.advance(3 * MINUTE);
             lab.faulty(faults).await;
             lab.settled().await;
             assert_eq!(lab.sandbox.tickets("desk").len(), 1, "{what}");
@@ -111,6 +100,7 @@ async fn a_solved_ticket_of_ours_resolves_nothing() {
             let ticket = lab.ticket(Some(&chat));
             lab.later().await;
             lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, true);
+            lab.clock.advance(3 * MINUTE);
             lab.faulty(faults).await;
             lab.settled().await;
             let solved = lab.of(ActKind::SetTicket).await;
@@ -143,6 +133,7 @@ async fn a_resolved_chat_of_ours_solves_nothing() {
             let ticket = lab.ticket(Some(&chat));
             lab.later().await;
             lab.desk(&ticket, "solved");
+            lab.clock.advance(3 * MINUTE);
             lab.faulty(faults).await;
             lab.settled().await;
             assert!(lab.is_resolved(&chat), "{what} {:?}", lab.intents().await);
@@ -300,6 +291,7 @@ async fn what_was_set_before_a_pause_is_ours_too() {
         let linked = [0; 2].map(|_| lab.ticket(Some(&chat)));
         lab.later().await;
         lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, true);
+        lab.clock.advance(3 * MINUTE);
         lab.faulty("5xx=1").await;
         // As if the first had been set just before the desk went out of order.
         let set = lab.of(ActKind::SetTicket).await.remove(0);

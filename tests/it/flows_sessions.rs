@@ -20,6 +20,17 @@ async fn whatsapp(fallback: Option<Fallback>) -> Lab {
     lab
 }
 
+/// The same, and Ana, who never wrote: the first message of a conversation with her goes out, and to nobody.
+async fn ana_never_wrote() -> Lab {
+    let mut lab = whatsapp(None).await;
+    lab.set("chat", "inbox_id", serde_json::json!("1"));
+    lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
+    lab.run().await;
+    lab.work().await;
+    lab.clock.advance(HOUR);
+    lab
+}
+
 impl Lab {
     fn ana_orders(&self) {
         self.sandbox.place_order(self.clock.now(), "shop", &order("ana@example.test", "on-hold"));
@@ -99,21 +110,9 @@ async fn a_message_waits_while_nobody_says_whether_the_session_is_open() {
 #[tokio::test]
 async fn a_message_that_is_not_delivered_is_not_sent() {
     for (faults, found_by_reading) in [("none", 1), ("cut_after=1", 0)] {
-        let mut lab = whatsapp(None).await;
-        lab.set("chat", "inbox_id", serde_json::json!("1"));
-        // She never wrote: the first message of a conversation goes out, and to nobody.
-        lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
-        lab.run().await;
-        lab.work().await;
-        lab.clock.advance(HOUR);
+        let lab = ana_never_wrote().await;
         lab.ana_orders();
-        let engine = lab.engine(lab.network());
-        let worker = engine.worker().await.expect("nobody else works");
-        worker.read().await.expect("it reads");
-        lab.faults(faults);
-        worker.pass().await.expect("it works");
-        lab.faults("none");
-        worker.close().await.expect("it ends");
+        lab.faulty(faults).await;
         let mut undelivered = 0;
         for _ in 0..3 {
             lab.clock.advance(HOUR);
@@ -133,12 +132,7 @@ async fn a_message_that_is_not_delivered_is_not_sent() {
 #[tokio::test]
 async fn what_was_not_delivered_can_be_sent_again_once() {
     for faults in ["none", "cut_after=1"] {
-        let mut lab = whatsapp(None).await;
-        lab.set("chat", "inbox_id", serde_json::json!("1"));
-        lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
-        lab.run().await;
-        lab.work().await;
-        lab.clock.advance(HOUR);
+        let lab = ana_never_wrote().await;
         lab.ana_orders();
         assert_eq!(lab.work().await.sent, 1);
         lab.clock.advance(HOUR);
@@ -175,12 +169,7 @@ async fn what_was_not_delivered_can_be_sent_again_once() {
 /// sent after all.
 #[tokio::test]
 async fn what_an_agent_sends_again_is_sent() {
-    let mut lab = whatsapp(None).await;
-    lab.set("chat", "inbox_id", serde_json::json!("1"));
-    lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
-    lab.run().await;
-    lab.work().await;
-    lab.clock.advance(HOUR);
+    let lab = ana_never_wrote().await;
     lab.ana_orders();
     assert_eq!(lab.work().await.sent, 1);
     lab.clock.advance(HOUR);
