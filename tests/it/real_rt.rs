@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use counterpart::config::FlowConfig;
 use counterpart::engine::Pass;
 use counterpart_connectors::conformance::{Target, run};
 use counterpart_connectors::{
@@ -17,13 +18,15 @@ use counterpart_sandbox::{Author, Vendor};
 use serde_json::{Value, json};
 
 use crate::flows::flow;
-use crate::requirements::lab::Lab;
+use crate::flows_acts::write_text;
+use crate::requirements::lab::{Lab, someone};
 use crate::sim::InProcess;
 
 const ADDRESS: &str = "http://127.0.0.1:8083/REST/2.0";
 const SETTINGS: &str = "Set($WebPath,''); Set($WebDomain,'127.0.0.1'); Set($WebPort,8083); \
     Set($WebBaseURL,'http://127.0.0.1:8083'); Set($RestrictReferrer,0); Set($MailCommand,'testfile'); 1;\n";
-/// A field for the chat on every queue, root's password, and Ola, who may do everything. Safe to run twice.
+/// A field for the chat on every queue, root's password, and Ola, who may do everything. Safe to run twice: what an earlier run
+/// left is deleted.
 const SETUP: &str = r#"
     use RT; RT::LoadConfig(); RT::Init();
     my $root = RT::User->new(RT->SystemUser); $root->Load("root"); $root->SetPassword("rtpw12345");
@@ -38,6 +41,9 @@ const SETUP: &str = r#"
         $ola->PrincipalObj->GrantRight(Right => "SuperUser", Object => RT->System);
     }
     $ola->SetPassword("rtpw12345");
+    my $left = RT::Tickets->new(RT->SystemUser);
+    $left->FromSQL("Requestor.EmailAddress = 'ana\@example.test'");
+    while (my $ticket = $left->Next) { $ticket->Delete }
 "#;
 
 /// Runs to its end and must succeed.
@@ -112,6 +118,21 @@ impl Both {
     }
 }
 
+/// The desk of the lab becomes the real one, and its queue that of new tickets.
+fn real_desk(lab: &mut Lab) -> ConnectionSpec {
+    let desk = lab.config.connections.get_mut("desk").expect("a desk");
+    let settings = json!({ "base_url": ADDRESS, "auth": "basic", "user": "root", "queue": "General" });
+    desk.settings = settings.as_object().cloned().expect("an object");
+    desk.secrets = [("password".to_owned(), "rtpw12345".into())].into();
+    ConnectionSpec {
+        name: "desk".to_owned(),
+        connector: "rt".to_owned(),
+        settings: desk.settings.clone(),
+        secrets: desk.secrets.clone(),
+        manifest_dirs: Vec::new(),
+    }
+}
+
 async fn work(lab: &Lab, both: &Arc<Both>) -> Pass {
     // The desk lives in real time.
     lab.clock.advance(SystemClock.now() - lab.clock.now());
@@ -124,7 +145,8 @@ async fn work(lab: &Lab, both: &Arc<Both>) -> Pass {
     pass
 }
 
-/// Given a ticket with a link to a chat in a real Request Tracker, when somebody else closes it there, then the chat is resolved.
+/// Given a chat from which a flow opened a ticket in a real Request Tracker, when somebody else closes it there, then the chat is
+/// resolved; not while another ticket of the chat is open, and a ticket that opens again opens the chat.
 #[tokio::test]
 async fn a_real_request_tracker_resolves_a_chat() {
     if std::env::var_os("COUNTERPART_REAL_RT").is_none_or(|value| value != "1") {
@@ -134,20 +156,20 @@ async fn a_real_request_tracker_resolves_a_chat() {
     let _server = Server::start();
     let mut lab = Lab::new(&[("chat", Vendor::Chatwoot), ("desk", Vendor::Rt)]).await;
     lab.clock.advance(SystemClock.now() - lab.clock.now());
-    let desk = lab.config.connections.get_mut("desk").expect("a desk");
-    desk.settings =
-        json!({ "base_url": ADDRESS, "auth": "basic", "user": "root" }).as_object().cloned().expect("an object");
-    desk.secrets = [("password".to_owned(), "rtpw12345".into())].into();
-    let spec = ConnectionSpec {
-        name: "desk".to_owned(),
-        connector: "rt".to_owned(),
-        settings: desk.settings.clone(),
-        secrets: desk.secrets.clone(),
-        manifest_dirs: Vec::new(),
-    };
-    let on = |kind, act| counterpart::config::FlowConfig { from: "desk".to_owned(), ..flow(kind, act, None) };
-    lab.config.flows =
-        vec![on(EventKind::TicketClosed, ActKind::Resolve), on(EventKind::TicketReopened, ActKind::Reopen)];
+    let spec = real_desk(&mut lab);
+    let on = |kind, from: &str, act| FlowConfig { from: from.to_owned(), ..flow(kind, act, None) };
+    let open = on(EventKind::ConversationResolved, "chat", ActKind::OpenTicket);
+    write_text(
+        &mut lab,
+        "from-chat",
+        "conversation.resolved",
+        "Chat with {{ conversation.contact.name | default(\"somebody\") }}\n\nPlease look after it.",
+    );
+    lab.config.flows = vec![
+        FlowConfig { to: "desk".to_owned(), template: Some("from-chat".to_owned()), ..open },
+        on(EventKind::TicketClosed, "desk", ActKind::Resolve),
+        on(EventKind::TicketReopened, "desk", ActKind::Reopen),
+    ];
     let both =
         Arc::new(Both { chat: lab.network(), desk: LiveTransport::new(LiveOptions::default()).expect("a transport") });
     for _ in 0..100 {
@@ -156,27 +178,45 @@ async fn a_real_request_tracker_resolves_a_chat() {
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    let person = lab.add("chat", &crate::requirements::lab::someone("Ana", "Lind", "ana@example.test"));
-    let chat = lab.sandbox.open_chat(lab.clock.now(), "chat", &person, Some("Hello?"));
-    lab.sandbox.say(lab.clock.now(), "chat", &chat, Author::Agent, "Hi!");
+    let person = lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
+    let chat = lab.sandbox.open_chat(lab.clock.now(), "chat", &person, Some("My widget is broken."));
+    lab.sandbox.say(lab.clock.now(), "chat", &chat, Author::Agent, "We will have a look.");
     work(&lab, &both).await;
-    let new = |subject: &str| {
-        json!({ "Queue": "General", "Subject": subject, "Requestor": "ana@example.test", "Content": "from chat",
-            "ContentType": "text/plain", "CustomFields": { "Chat": chat } })
-    };
-    let first = both.rt("root", "POST", "/ticket", &new("Broken widget")).await["id"].clone();
-    let second = both.rt("root", "POST", "/ticket", &new("Another")).await["id"].clone();
-    let path = |id: &Value| format!("/ticket/{}", id.as_str().map_or_else(|| id.to_string(), str::to_owned));
-    let pass = work(&lab, &both).await;
-    assert!(pass.events >= 2 && pass.resolved == 0, "{pass:?}");
-    both.rt("ola", "PUT", &path(&second), &json!({ "Status": "resolved" })).await;
-    assert_eq!(work(&lab, &both).await.resolved, 0, "{:?}", lab.intents().await);
-    both.rt("ola", "PUT", &path(&first), &json!({ "Status": "resolved" })).await;
-    let pass = work(&lab, &both).await;
     let resolved = |wanted: bool| lab.sandbox.chats("chat").iter().any(|c| c.id == chat && c.resolved == wanted);
-    assert!(pass.resolved == 1 && resolved(true), "{pass:?} {:?}", lab.intents().await);
-    both.rt("ola", "PUT", &path(&first), &json!({ "Status": "open" })).await;
-    assert!(work(&lab, &both).await.resolved == 1 && resolved(false), "{:?}", lab.intents().await);
+
+    println!("an agent resolves chat {chat}");
+    lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, true);
+    let pass = work(&lab, &both).await;
+    assert_eq!(pass.tickets, 1, "{pass:?} {:?}", lab.intents().await);
+    let made = lab.intents().await.into_iter().find_map(|intent| intent.remote_id).expect("a ticket was opened");
+    let first = format!("/ticket/{made}");
+    let ticket = both.rt("root", "GET", &first, &Value::Null).await;
+    println!(
+        "  the flow opens ticket {made}: {} \"{}\" {}",
+        ticket["Status"], ticket["Subject"], ticket["CustomFields"]
+    );
+    assert_eq!(ticket["CustomFields"][0]["values"][0], chat.as_str(), "{ticket}");
+    let other = json!({ "Queue": "General", "Subject": "Another", "Requestor": "ana@example.test", "Content": "by hand",
+        "ContentType": "text/plain", "CustomFields": { "Chat": chat } });
+    let other = both.rt("root", "POST", "/ticket", &other).await["id"].clone();
+    let second = format!("/ticket/{}", other.as_str().map_or_else(|| other.to_string(), str::to_owned));
+    lab.sandbox.resolve_chat(lab.clock.now(), "chat", &chat, false);
+    let pass = work(&lab, &both).await;
+    assert!(pass.events >= 1 && pass.resolved == 0 && resolved(false), "{pass:?}");
+    println!("the agent opens the chat again, and another ticket for it is made by hand: {other}");
+
+    for (path, status, acts, ends) in [
+        (&second, "resolved", 0, false),
+        (&first, "resolved", 1, true),
+        (&first, "open", 1, false),
+        (&first, "resolved", 1, true),
+    ] {
+        both.rt("ola", "PUT", path, &json!({ "Status": status })).await;
+        let pass = work(&lab, &both).await;
+        assert!(pass.resolved == acts && resolved(ends), "{path} {status}: {pass:?} {:?}", lab.intents().await);
+        let state = if ends { "resolved" } else { "open" };
+        println!("Ola sets {path} to {status}: acts done in the chat {}, it is {state}", pass.resolved);
+    }
     assert_eq!(work(&lab, &both).await, Pass::default());
     let report = run(Target::new(spec, both, Arc::new(SystemClock))).await;
     println!("{report}");
