@@ -69,6 +69,15 @@ impl ErrorKind {
             ErrorKind::Stopped => "stopped",
         }
     }
+
+    /// Whether it says something about the vendor and the moment, and nothing about what was asked for: anything else
+    /// would fail alike now.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            ErrorKind::Unauthorized | ErrorKind::RateLimited { .. } | ErrorKind::Unavailable | ErrorKind::Stopped
+        )
+    }
 }
 
 impl ConnectorError {

@@ -25,7 +25,7 @@ use super::EngineError;
 use super::happen::{CONTACT, CONVERSATION, REQUESTER, named};
 use super::observe::observe_document;
 use super::session::{STREAM, Wired};
-use super::worker::{Pass, Worker};
+use super::worker::{Pass, Turn, Worker};
 use crate::config::{Fallback, FlowConfig, Link};
 use crate::mutation::{self, Mutation};
 use crate::store::{Message, MessageState, Record};
@@ -41,7 +41,7 @@ const BACKOFF_MS: Millis = 5_000;
 /// When a person's conversation is looked for again.
 pub(super) const NO_ROUTE_MS: Millis = 10 * 60_000;
 /// When the vendor is asked again about an attempt it could not be asked about.
-pub(super) const ASK_AGAIN_MS: Millis = 60_000;
+const ASK_AGAIN_MS: Millis = 60_000;
 /// The same, once it has been asked for long: a conversation that is gone never answers.
 const ASK_RARELY_MS: Millis = 6 * 3_600_000;
 /// Pages of a conversation that are searched for an attempt.
@@ -79,6 +79,9 @@ impl Todo {
     }
 }
 
+/// Whether what became of an attempt could be looked up.
+pub(super) type Looked = Result<(), ConnectorError>;
+
 /// What to do with a row now.
 pub(super) enum Verdict {
     Go(Todo),
@@ -89,6 +92,8 @@ pub(super) enum Verdict {
     Drop {
         reason: String,
     },
+    /// The vendor could not be asked what there is to know first.
+    Unasked(ConnectorError),
     /// There is no way here, and why; the flow names another.
     Move(&'static str, Fallback),
 }
@@ -100,35 +105,39 @@ fn message_span(wired: &Wired, row: &Message) -> Span {
 }
 
 impl Worker<'_> {
-    /// Does everything that is due at one connection; says how many messages were looked at.
-    pub(super) async fn deliver(&self, wired: &Arc<Wired>, pass: &mut Pass) -> Result<u64, EngineError> {
+    /// Does some of what is due at one connection, what a customer waits for first. Ends where the vendor is not to be asked
+    /// for now, and after each thing for which nobody waits: something more urgent may have come meanwhile.
+    pub(super) async fn deliver(&self, wired: &Arc<Wired>, turn: &mut Turn) -> Result<(), EngineError> {
         // Nobody else sends here, so that an attempt which says it is under way was cut off: by the end of a process, or by
         // a store that did not take its outcome.
         let now = self.engine.clock.now();
         self.engine.store.orphan_messages(&wired.name, now + wired.config.settle_ms, now).await?;
-        let mut tried = 0;
-        loop {
-            let rows = self.engine.store.next_messages(&wired.name, self.engine.clock.now(), BATCH).await?;
-            if rows.is_empty() {
-                return Ok(tried);
+        let rows = self.engine.store.next_messages(&wired.name, self.engine.clock.now(), BATCH).await?;
+        for row in rows {
+            if self.engine.is_stopped() {
+                return Ok(());
             }
-            for row in rows {
-                if self.engine.is_stopped() {
-                    return Ok(tried);
-                }
-                tried += 1;
-                let span = message_span(wired, &row);
-                if row.state == MessageState::Unknown {
-                    self.look_for(wired, &row, pass).instrument(span).await?;
-                } else if !self.attempt(wired, &row, pass).instrument(span).await? {
-                    return Ok(tried);
-                }
+            turn.tried += 1;
+            let span = message_span(wired, &row);
+            let go_on = match row.state {
+                MessageState::Unknown => self.look_for(wired, &row, &mut turn.pass).instrument(span).await?,
+                _ => self.attempt(wired, &row, turn).instrument(span).await?,
+            };
+            if !go_on {
+                turn.resting.insert(wired.name.clone());
+                return Ok(());
+            }
+            // What was looked at may be due again at once.
+            turn.more = true;
+            if lane(row.action) != Lane::Customer {
+                return Ok(());
             }
         }
+        Ok(())
     }
 
     /// One row that may go out. False when the vendor is not to be asked for now.
-    async fn attempt(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<bool, EngineError> {
+    async fn attempt(&self, wired: &Arc<Wired>, row: &Message, turn: &mut Turn) -> Result<bool, EngineError> {
         let todo = match self.judge(wired, row).await? {
             Verdict::Go(todo) => todo,
             Verdict::Hold { until, reason } => {
@@ -136,15 +145,22 @@ impl Worker<'_> {
                 return Ok(true);
             }
             Verdict::Drop { reason } => {
-                pass.dropped += 1;
+                turn.pass.dropped += 1;
                 self.set(row, MessageState::Dropped, Some(&reason), 0, None).await?;
                 return Ok(true);
+            }
+            Verdict::Unasked(error) => {
+                if let Some(until) = self.ask_again_at(&error) {
+                    self.set(row, MessageState::Held, Some(&error.message), until, None).await?;
+                }
+                return Ok(!error.kind.is_passing());
             }
             Verdict::Move(why, other) => {
                 let (to, conversation) = (other.to.as_str(), other.conversation.as_deref());
                 let now = self.engine.clock.now();
                 let reason = format!("{why}: {FELL_BACK}");
                 self.engine.store.message_moved(row, other.act, to, conversation, &reason, now).await?;
+                turn.more = true;
                 return Ok(true);
             }
         };
@@ -160,7 +176,7 @@ impl Worker<'_> {
         }
         match outcome {
             Ok(acted) => {
-                count(row, pass);
+                count(row, &mut turn.pass);
                 let mut made = acted.made;
                 if matches!(todo, Todo::Begin { .. })
                     && let Some(conversation) = made.take()
@@ -173,13 +189,13 @@ impl Worker<'_> {
             Err(error) if error.kind == ErrorKind::NotFound && self.may_go_elsewhere(row, &todo).await? => {
                 let conversation = conversation.unwrap_or_default();
                 if let Err(doubt) = confirm_gone(wired, conversation, &error).await {
-                    return self.failed(wired, row, doubt, pass).await;
+                    return self.failed(wired, row, doubt, &mut turn.pass).await;
                 }
                 self.forget(wired, conversation).await?;
                 self.engine.store.message_rerouted(row.id, GONE, self.engine.clock.now()).await?;
                 Ok(true)
             }
-            Err(error) => self.failed(wired, row, error, pass).await,
+            Err(error) => self.failed(wired, row, error, &mut turn.pass).await,
         }
     }
 
@@ -196,12 +212,8 @@ impl Worker<'_> {
             Todo::OpenTicket { party } => return Ok(self.open_ticket(wired, row, party).await),
             Todo::SetTickets { ids, fields } => return self.set_tickets(wired, row, ids, fields).await,
         };
-        let lane = match row.action {
-            ActKind::Send | ActKind::Open | ActKind::Note => Lane::Customer,
-            ActKind::Resolve | ActKind::Reopen | ActKind::OpenTicket | ActKind::SetTicket => Lane::Resolve,
-        };
         let text = row.text.as_deref().unwrap_or_default();
-        Ok(wired.connection.act(lane, Act { kind, conversation, text, mark: &row.mark }).await)
+        Ok(wired.connection.act(lane(row.action), Act { kind, conversation, text, mark: &row.mark }).await)
     }
 
     /// Whether a message whose conversation is gone may look for another one: once, and only where we chose the conversation.
@@ -267,6 +279,27 @@ impl Worker<'_> {
         Ok(go_on)
     }
 
+    /// When a vendor that could not be asked is asked again; none when the work only ends.
+    fn ask_again_at(&self, error: &ConnectorError) -> Option<Millis> {
+        let soon = self.engine.clock.now() + ASK_AGAIN_MS;
+        match error.kind {
+            ErrorKind::Stopped => None,
+            ErrorKind::RateLimited { until } => Some(until.unwrap_or(soon)),
+            _ => Some(soon),
+        }
+    }
+
+    /// An attempt that left nothing is made again, later each time; what was attempted often is left to a person.
+    pub(super) async fn again(&self, row: &Message, why: Option<&str>) -> Result<(), EngineError> {
+        let now = self.engine.clock.now();
+        if row.attempts >= MAX_ATTEMPTS {
+            let why = "not there after several attempts";
+            return self.set(row, MessageState::Unknown, Some(why), now + 60 * ASK_AGAIN_MS, None).await;
+        }
+        let until = if row.attempts > 1 { now + (BACKOFF_MS << row.attempts) } else { 0 };
+        self.set(row, MessageState::Pending, why, until, None).await
+    }
+
     pub(super) async fn set(
         &self,
         row: &Message,
@@ -328,7 +361,7 @@ impl Worker<'_> {
         if let (Decision::Pass, Verdict::Go(Todo::Talk { conversation })) = (&decision, &way) {
             recipient.session = match self.session(wired, conversation).await {
                 Ok(session) => session,
-                Err(error) => return Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: error.message }),
+                Err(error) => return Ok(Verdict::Unasked(error)),
             };
             decision = gate::decide(&intent, &recipient, &flow.gate, now);
         }
@@ -486,8 +519,8 @@ impl Worker<'_> {
         match self.may_close(wired, flow, row, &conversation, known).await? {
             Ok(None) => Ok(Verdict::Go(Todo::Talk { conversation })),
             Ok(Some(reason)) => Ok(Verdict::Drop { reason: reason.to_owned() }),
-            Err(error) if late => Ok(Verdict::Drop { reason: error.message }),
-            Err(error) => Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: error.message }),
+            Err(error) if late && !error.kind.is_passing() => Ok(Verdict::Drop { reason: error.message }),
+            Err(error) => Ok(Verdict::Unasked(error)),
         }
     }
 
@@ -511,7 +544,7 @@ impl Worker<'_> {
         Ok(match (row.action, state.resolved) {
             (ActKind::Resolve, true) => Ok(Some("resolved already")),
             (ActKind::Resolve, false) => self
-                .thread(wired, conversation)
+                .thread(wired, Lane::Resolve, conversation)
                 .await
                 .map(|thread| waits_for_an_answer(&thread).then_some("unanswered")),
             // Of one that was never read it is not known.
@@ -560,70 +593,72 @@ impl Worker<'_> {
 
     // ---- afterwards ------------------------------------------------------------------------------------------------
 
-    /// An attempt of which nobody knows: found at the vendor it is settled, surely not there it is made again.
-    async fn look_for(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<(), EngineError> {
+    /// An attempt of which nobody knows: found at the vendor it is settled, surely not there it is made again. False when the
+    /// vendor is not to be asked for now.
+    async fn look_for(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<bool, EngineError> {
+        let asked_at = self.engine.clock.now();
+        let looked = match row.action {
+            ActKind::Resolve | ActKind::Reopen => self.look_at_chat(wired, row, pass).await?,
+            ActKind::SetTicket => self.look_at_tickets(wired, row, pass).await?,
+            _ => self.look_for_text(wired, row, pass).await?,
+        };
+        let Err(error) = looked else { return Ok(true) };
+        if let Some(soonest) = self.ask_again_at(&error) {
+            let why = format!("what became of it could not be looked up: {}", error.message);
+            let tried_for = asked_at - row.attempted_at.unwrap_or(row.created_at);
+            let rarely = self.engine.clock.now() + (tried_for / 2).min(ASK_RARELY_MS);
+            self.set(row, MessageState::Unknown, Some(&why), rarely.max(soonest), None).await?;
+        }
+        Ok(!error.kind.is_passing())
+    }
+
+    /// What was to be said, or the ticket that was to be opened.
+    async fn look_for_text(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<Looked, EngineError> {
         let now = self.engine.clock.now();
-        if matches!(row.action, ActKind::Resolve | ActKind::Reopen) {
-            return self.look_at_chat(wired, row, pass).await;
-        }
-        if row.action == ActKind::SetTicket {
-            return self.look_at_tickets(wired, row, pass).await;
-        }
         let settled = row.attempted_at.unwrap_or(row.created_at) + wired.config.settle_ms;
         if now < settled {
-            return self.set(row, MessageState::Unknown, row.reason.as_deref(), settled, None).await;
+            self.set(row, MessageState::Unknown, row.reason.as_deref(), settled, None).await?;
+            return Ok(Ok(()));
         }
         let found = match row.action {
             ActKind::OpenTicket => self.marked_ticket(wired, row).await.map(|id| id.map(|id| (id, None))),
             _ => self.arrived(wired, row).await?.map(|message| message.map(|it| (it.id.clone(), it.undelivered()))),
         };
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                let why = format!("whether it arrived could not be looked up: {}", error.message);
-                let pause = ((now - settled) / 2).clamp(ASK_AGAIN_MS, ASK_RARELY_MS);
-                return self.set(row, MessageState::Unknown, Some(&why), now + pause, None).await;
-            }
-        };
         match found {
-            Some((id, None)) => {
+            Err(error) => return Ok(Err(error)),
+            Ok(Some((id, None))) => {
                 count(row, pass);
-                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, Some(&id)).await
+                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, Some(&id)).await?;
             }
-            Some((id, Some(undelivered))) => {
+            Ok(Some((id, Some(undelivered)))) => {
                 pass.refused += 1;
-                self.set(row, MessageState::Refused, Some(&undelivered), 0, Some(&id)).await
+                self.set(row, MessageState::Refused, Some(&undelivered), 0, Some(&id)).await?;
             }
-            None if row.action == ActKind::OpenTicket && now < Self::shown_by(wired, row) => {
+            Ok(None) if row.action == ActKind::OpenTicket && now < Self::shown_by(wired, row) => {
                 let why = "not shown yet, and what was just made shows late there";
-                self.set(row, MessageState::Unknown, Some(why), Self::shown_by(wired, row), None).await
+                self.set(row, MessageState::Unknown, Some(why), Self::shown_by(wired, row), None).await?;
             }
-            None if row.attempts >= MAX_ATTEMPTS => {
-                let why = "not there after several attempts";
-                self.set(row, MessageState::Unknown, Some(why), now + 60 * ASK_AGAIN_MS, None).await
-            }
-            None => self.set(row, MessageState::Pending, Some("surely not there"), 0, None).await,
+            Ok(None) => self.again(row, Some("surely not there")).await?,
         }
+        Ok(Ok(()))
     }
 
     /// Whether a conversation is closed or open as an attempt would have it. Where it is not, to do it once more does no harm.
-    async fn look_at_chat(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<(), EngineError> {
+    async fn look_at_chat(&self, wired: &Arc<Wired>, row: &Message, pass: &mut Pass) -> Result<Looked, EngineError> {
         let Some(conversation) = &row.conversation else {
-            return self.set(row, MessageState::Pending, None, 0, None).await;
+            self.again(row, None).await?;
+            return Ok(Ok(()));
         };
         let known = self.engine.store.document(&wired.name, "conversation", conversation).await?;
         match self.conversation_now(wired, Lane::Resolve, conversation, known.map(parsed).unwrap_or_default()).await {
             Ok(state) if !state.id.is_empty() && state.resolved == (row.action == ActKind::Resolve) => {
                 count(row, pass);
-                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, None).await
+                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, None).await?;
             }
-            Err(error) if error.kind != ErrorKind::NotFound => {
-                let why = format!("what became of it could not be looked up: {}", error.message);
-                let until = self.engine.clock.now() + ASK_AGAIN_MS;
-                self.set(row, MessageState::Unknown, Some(&why), until, None).await
-            }
-            Ok(_) | Err(_) => self.set(row, MessageState::Pending, None, 0, None).await,
+            Err(error) if error.kind != ErrorKind::NotFound => return Ok(Err(error)),
+            Ok(_) | Err(_) => self.again(row, None).await?,
         }
+        Ok(Ok(()))
     }
 
     /// The message that an attempt left in its conversation.
@@ -638,7 +673,7 @@ impl Worker<'_> {
                 let since = row.attempted_at.unwrap_or(row.created_at) - CLOCKS_DIFFER_MS;
                 self.recent_words(wired, contact, since).await
             }
-            None => self.thread(wired, conversation).await,
+            None => self.thread(wired, Lane::Customer, conversation).await,
         };
         let thread = match thread {
             Ok(thread) => thread,
@@ -679,7 +714,7 @@ impl Worker<'_> {
                 }
                 all_older = false;
                 if conversation.contact.id.as_deref() == Some(contact) {
-                    words.extend(self.thread(wired, &record.id).await?);
+                    words.extend(self.thread(wired, Lane::Customer, &record.id).await?);
                 }
             }
             cursor = page.next;
@@ -692,7 +727,12 @@ impl Worker<'_> {
     }
 
     /// All messages of a conversation as the vendor shows them now.
-    async fn thread(&self, wired: &Wired, conversation: &str) -> Result<Vec<business::Message>, ConnectorError> {
+    async fn thread(
+        &self,
+        wired: &Wired,
+        lane: Lane,
+        conversation: &str,
+    ) -> Result<Vec<business::Message>, ConnectorError> {
         let document = self
             .engine
             .document(&wired.name, "message")
@@ -706,7 +746,7 @@ impl Worker<'_> {
                 cursor: cursor.as_deref(),
                 parent: Some(conversation),
             };
-            let page = wired.connection.pull(Lane::Customer, request).await?;
+            let page = wired.connection.pull(lane, request).await?;
             thread
                 .extend(page.records.iter().map(|record| document.read::<business::Message>(&record.id, &record.body)));
             cursor = page.next;
@@ -765,6 +805,13 @@ fn consent(people: &[Record]) -> Consent {
         }
     }
     consent
+}
+
+fn lane(action: ActKind) -> Lane {
+    match action {
+        ActKind::Send | ActKind::Open | ActKind::Note => Lane::Customer,
+        ActKind::Resolve | ActKind::Reopen | ActKind::OpenTicket | ActKind::SetTicket => Lane::Resolve,
+    }
 }
 
 pub(super) fn count(row: &Message, pass: &mut Pass) {

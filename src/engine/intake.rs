@@ -7,7 +7,7 @@ use counterpart_connectors::{ConnectorError, ErrorKind, Hint, Lane, Millis, Pull
 
 use super::EngineError;
 use super::session::{STREAM, Source, Wired};
-use super::worker::{Pass, Worker};
+use super::worker::{Turn, Worker};
 use crate::mutation::{self, Mutation};
 use crate::store::{Hook, Incoming};
 
@@ -17,83 +17,77 @@ const BATCH: u64 = 200;
 const MAX_ATTEMPTS: i32 = 10;
 /// The first pause after a failure; it doubles.
 const BACKOFF_MS: Millis = 5_000;
+/// A vendor that answers nothing at all is asked again after this long at most, and for this long.
+const PAUSE_MS: Millis = 5 * 60_000;
+const PATIENCE_MS: Millis = 86_400_000;
+/// Records asked for in one turn: what they lead to does not wait for the others.
+const CALLS: usize = 20;
 
-/// Why a record was not read.
-#[derive(Clone)]
-enum Missed {
-    /// The work ends; that is no failure of the delivery.
-    Stopped,
-    Failed(String),
-}
-
-impl From<ConnectorError> for Missed {
-    fn from(error: ConnectorError) -> Missed {
-        if error.kind == ErrorKind::Stopped { Missed::Stopped } else { Missed::Failed(error.message) }
-    }
-}
+/// Whether the records that a delivery points at were read.
+type Taken = Result<(), ConnectorError>;
+/// What was asked for in one turn, by stream and id.
+type Outcomes = BTreeMap<(String, String), Taken>;
 
 impl Worker<'_> {
-    /// Reads what the deliveries to one connection pointed at. Several that point at one record cost one call.
-    pub(super) async fn intake(&self, wired: &Arc<Wired>, pass: &mut Pass) -> Result<(), EngineError> {
-        loop {
-            let now = self.engine.clock.now();
-            let hooks = self.engine.store.next_hooks(&wired.name, now, BATCH).await?;
-            if hooks.is_empty() || self.engine.is_stopped() {
-                return Ok(());
+    /// Reads what some of the deliveries to one connection pointed at. Several that point at one record cost one call. Ends
+    /// where the vendor is not to be asked for now.
+    pub(super) async fn intake(&self, wired: &Arc<Wired>, turn: &mut Turn) -> Result<(), EngineError> {
+        let hooks = self.engine.store.next_hooks(&wired.name, self.engine.clock.now(), BATCH).await?;
+        let mut outcomes = Outcomes::new();
+        let mut done = Vec::new();
+        turn.more |= hooks.len() as u64 == BATCH;
+        for hook in &hooks {
+            let hints = hints(hook);
+            let asks = hints.iter().filter(|hint| !outcomes.contains_key(&key(hint))).count();
+            if self.engine.is_stopped() || (outcomes.len() + asks > CALLS && !outcomes.is_empty()) {
+                turn.more = true;
+                break;
             }
-            let mut outcomes: BTreeMap<(String, String), Result<(), Missed>> = BTreeMap::new();
-            let mut done = Vec::new();
-            for hook in &hooks {
-                match self.take_in(wired, hook, &mut outcomes).await? {
-                    Ok(()) => done.push(hook.id),
-                    // Whoever works next finds it as it is.
-                    Err(Missed::Stopped) => {
-                        self.engine.store.hooks_done(&done, self.engine.clock.now()).await?;
-                        return Ok(());
-                    }
-                    Err(Missed::Failed(why)) => {
-                        let again = hook.attempts + 1 < MAX_ATTEMPTS;
-                        let pause = BACKOFF_MS << hook.attempts.clamp(0, 10);
-                        let not_before = again.then(|| self.engine.clock.now() + pause);
-                        self.engine.store.hook_failed(hook.id, &why, not_before).await?;
+            match self.take_in(wired, hints, &mut outcomes).await? {
+                Ok(()) => done.push(hook.id),
+                // Whoever works next finds it as it is.
+                Err(error) if error.kind == ErrorKind::Stopped => break,
+                Err(error) => {
+                    let now = self.engine.clock.now();
+                    let again = hook.attempts + 1 < MAX_ATTEMPTS
+                        || (error.kind.is_passing() && now - hook.received_at < PATIENCE_MS);
+                    let pause = BACKOFF_MS << hook.attempts.clamp(0, 10);
+                    let pause = if error.kind.is_passing() { pause.min(PAUSE_MS) } else { pause };
+                    self.engine.store.hook_failed(hook.id, &error.message, again.then_some(now + pause)).await?;
+                    if error.kind.is_passing() {
+                        turn.more = false;
+                        turn.resting.insert(wired.name.clone());
+                        break;
                     }
                 }
             }
-            self.engine.store.hooks_done(&done, self.engine.clock.now()).await?;
-            pass.hooks += done.len() as u64;
         }
+        self.engine.store.hooks_done(&done, self.engine.clock.now()).await?;
+        turn.pass.hooks += done.len() as u64;
+        Ok(())
     }
 
     async fn take_in(
         &self,
         wired: &Arc<Wired>,
-        hook: &Hook,
-        outcomes: &mut BTreeMap<(String, String), Result<(), Missed>>,
-    ) -> Result<Result<(), Missed>, EngineError> {
-        let hints: Vec<Hint> = serde_json::from_value(hook.hints.clone()).unwrap_or_default();
+        hints: Vec<Hint>,
+        outcomes: &mut Outcomes,
+    ) -> Result<Taken, EngineError> {
         for hint in hints {
-            // A message tells that its conversation changed.
-            let (stream, id) = match hint.parent {
-                Some(parent) if hint.stream == "message" => ("conversation".to_owned(), parent),
-                _ => (hint.stream, hint.external_id),
-            };
-            let key = match hint.delivery_id.filter(|_| mutation::is_planted(Mutation::HooksAreOneByDelivery)) {
-                Some(delivery) => (String::new(), delivery),
-                None => (stream.clone(), id.clone()),
-            };
+            let key = key(&hint);
             if !outcomes.contains_key(&key) {
-                let outcome = self.fetch(wired, &stream, &id).await?;
+                let outcome = self.fetch(wired, &hint.stream, &hint.external_id).await?;
                 outcomes.insert(key.clone(), outcome);
             }
-            if let Some(Err(why)) = outcomes.get(&key) {
-                return Ok(Err(why.clone()));
+            if let Some(Err(error)) = outcomes.get(&key) {
+                return Ok(Err(error.clone()));
             }
         }
         Ok(Ok(()))
     }
 
     /// Reads one record again; streams that nothing here lives on are left alone.
-    async fn fetch(&self, wired: &Arc<Wired>, stream: &str, id: &str) -> Result<Result<(), Missed>, EngineError> {
+    async fn fetch(&self, wired: &Arc<Wired>, stream: &str, id: &str) -> Result<Taken, EngineError> {
         let own = self.sources.iter().find(|source| source.wired.name == wired.name && source.stream == stream);
         let has_people = wired.connection.capabilities_of(STREAM).is_some();
         let contacts = (stream == STREAM && has_people).then(|| Source::contacts(wired));
@@ -108,7 +102,7 @@ impl Worker<'_> {
                 let record = RemoteRecord { id: id.to_owned(), body, updated_at: None, version: None, deleted: true };
                 Incoming { deleted: true, ..source.observe(record).row }
             }
-            Err(error) => return Ok(Err(error.into())),
+            Err(error) => return Ok(Err(error)),
         };
         let now = self.engine.clock.now();
         self.engine.store.observe_one(&wired.name, stream, &row, now).await?;
@@ -116,7 +110,7 @@ impl Worker<'_> {
     }
 
     /// Where single records cannot be read, the newest page is.
-    async fn read_head(&self, source: &Source) -> Result<Result<(), Missed>, EngineError> {
+    async fn read_head(&self, source: &Source) -> Result<Taken, EngineError> {
         let mode = if source.capabilities.head { PullMode::Head } else { PullMode::Full };
         let request = counterpart_connectors::PullRequest { stream: &source.stream, mode, cursor: None, parent: None };
         match source.wired.connection.pull(Lane::Repair, request).await {
@@ -128,7 +122,27 @@ impl Worker<'_> {
                 }
                 Ok(Ok(()))
             }
-            Err(error) => Ok(Err(error.into())),
+            Err(error) => Ok(Err(error)),
         }
+    }
+}
+
+/// The records a delivery points at. A message tells that its conversation changed.
+fn hints(hook: &Hook) -> Vec<Hint> {
+    let mut hints: Vec<Hint> = serde_json::from_value(hook.hints.clone()).unwrap_or_default();
+    for hint in hints.iter_mut().filter(|hint| hint.stream == "message") {
+        if let Some(parent) = hint.parent.take() {
+            hint.stream = "conversation".to_owned();
+            hint.external_id = parent;
+        }
+    }
+    hints
+}
+
+/// What makes two hints one.
+fn key(hint: &Hint) -> (String, String) {
+    match hint.delivery_id.as_ref().filter(|_| mutation::is_planted(Mutation::HooksAreOneByDelivery)) {
+        Some(delivery) => (String::new(), delivery.clone()),
+        None => (hint.stream.clone(), hint.external_id.clone()),
     }
 }

@@ -38,6 +38,7 @@ use counterpart_connectors::{Clock, ConnectorError, Lane, Millis, OpenError, Tra
 use counterpart_core::Document;
 use counterpart_core::identity::IdentityRules;
 use counterpart_core::mapping::{Diagnostic, Mapping};
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 pub use audit::{Audit, Lost, last_audits};
@@ -272,6 +273,20 @@ impl Engine {
     pub fn with_pace(mut self, pace: Pace) -> Engine {
         self.pace = pace;
         self
+    }
+
+    /// Works on each of several connections, as its pace says.
+    async fn each<T, F: Future>(&self, all: impl IntoIterator<Item = T>, work: impl Fn(T) -> F) -> Vec<F::Output> {
+        match self.pace {
+            Pace::SideBySide => join_all(all.into_iter().map(work)).await,
+            Pace::OneByOne => {
+                let mut done = Vec::new();
+                for one in all {
+                    done.push(work(one).await);
+                }
+                done
+            }
+        }
     }
 
     /// Whether somebody asked the engine to stop.

@@ -60,6 +60,8 @@ struct Walk {
     capped: bool,
     /// No row can have slipped between two pages.
     steady: bool,
+    /// The newest change of a reading of everything.
+    newest: Option<Millis>,
 }
 
 /// Why a walk ended before its last page.
@@ -71,8 +73,9 @@ enum Ended {
 }
 
 impl Engine {
-    /// Reads one stream as far as is due.
-    pub(super) async fn pull(&self, source: &Source) -> Result<StreamReport, EngineError> {
+    /// Reads one stream as far as is due; of a reading of everything only so many pages, and what changed since the last time
+    /// before them, so that a long one keeps no news waiting.
+    pub(super) async fn pull(&self, source: &Source, pages: Option<u64>) -> Result<StreamReport, EngineError> {
         let mut report = StreamReport {
             connection: source.wired.name.clone(),
             stream: source.stream.clone(),
@@ -80,7 +83,7 @@ impl Engine {
         };
         let span = tracing::info_span!(target: TRACES, "reading", connection = report.connection, stream = report.stream, rows = Empty,
             complete = Empty);
-        match self.pull_due(source, &mut report).instrument(span.clone()).await {
+        match self.pull_due(source, pages, &mut report).instrument(span.clone()).await {
             Ok(()) => report.ended = report.complete || report.why.as_deref() != Some(STOPPED),
             Err(EngineError::Vendor { error, .. }) if error.kind == ErrorKind::Stopped => {
                 report.complete = false;
@@ -97,7 +100,12 @@ impl Engine {
         Ok(report)
     }
 
-    async fn pull_due(&self, source: &Source, report: &mut StreamReport) -> Result<(), EngineError> {
+    async fn pull_due(
+        &self,
+        source: &Source,
+        portion: Option<u64>,
+        report: &mut StreamReport,
+    ) -> Result<(), EngineError> {
         let mut state = self.store.stream_state(&source.wired.name, &source.stream).await?;
         let capabilities = &source.capabilities;
         let interrupted = match state.open_scan {
@@ -114,11 +122,17 @@ impl Engine {
         };
         if full_due || interrupted.is_some() {
             let lane = if last_full.is_none() { Lane::Backfill } else { Lane::Audit };
+            if portion.is_some()
+                && let Some(scan) = &interrupted
+            {
+                self.keep_up(source, scan, &mut state, report).await?;
+            }
             let stale = interrupted.as_ref().filter(|scan| {
-                scan.pages > 0 && !capabilities.since && self.clock.now() - scan.started_at > OVERLAP_MS
+                let is_old = self.clock.now() - scan.started_at > OVERLAP_MS;
+                scan.pages > 0 && !capabilities.since && is_old && portion.is_none()
             });
             let hours = stale.map(|scan| (self.clock.now() - scan.started_at).div_euclid(3_600_000));
-            self.full_scan(source, lane, &mut state, interrupted, report).await?;
+            self.full_scan(source, lane, &mut state, interrupted, portion, report).await?;
             if let Some(hours) = hours.filter(|_| report.complete) {
                 // Nothing else would tell what changed there since; the next run reads all of it again.
                 report.complete = false;
@@ -127,10 +141,11 @@ impl Engine {
             return Ok(());
         }
         if capabilities.since {
-            return self.since_scan(source, &mut state, report).await;
+            let from = state.watermark.unwrap_or(0);
+            return self.since_scan(source, from, &mut state, report).await;
         }
         let Some(pages) = source.wired.config.deep_pages else {
-            return self.full_scan(source, Lane::Audit, &mut state, None, report).await;
+            return self.full_scan(source, Lane::Audit, &mut state, None, portion, report).await;
         };
         if capabilities.head {
             self.head_scan(source, &mut state, report).await?;
@@ -141,6 +156,24 @@ impl Engine {
         Ok(())
     }
 
+    /// What changed while everything is being read, where the vendor says.
+    async fn keep_up(
+        &self,
+        source: &Source,
+        everything: &Scan,
+        state: &mut StreamState,
+        report: &mut StreamReport,
+    ) -> Result<(), EngineError> {
+        if source.capabilities.since {
+            let from = state.watermark.unwrap_or_else(|| began(everything, state));
+            self.since_scan(source, from, state, report).await
+        } else if source.capabilities.head {
+            self.head_scan(source, state, report).await
+        } else {
+            Ok(())
+        }
+    }
+
     /// Walks the whole stream, again when pages moved meanwhile, and sweeps for missing records when it was whole.
     async fn full_scan(
         &self,
@@ -148,6 +181,7 @@ impl Engine {
         lane: Lane,
         state: &mut StreamState,
         interrupted: Option<Scan>,
+        portion: Option<u64>,
         report: &mut StreamReport,
     ) -> Result<(), EngineError> {
         let mut scan = match interrupted {
@@ -155,9 +189,13 @@ impl Engine {
             None => self.store.begin_scan(&source.wired.name, &source.stream, FULL, self.clock.now()).await?,
         };
         state.open_scan = Some(scan.id);
+        let mut newest = None;
         let verdict = loop {
             let before = scan.distinct;
-            let (walk, ended) = self.walk(source, lane, PullMode::Full, &mut scan, state, None, report).await?;
+            // What a second walk meets is compared with what the first one did: it is made in one go.
+            let most = portion.filter(|_| scan.passes == 0);
+            let (walk, ended) = self.walk(source, lane, PullMode::Full, &mut scan, state, most, report).await?;
+            newest = newest.max(walk.newest);
             if !matches!(ended, Ended::AtEnd) {
                 report.complete = false;
                 report.why = Some(STOPPED.to_owned());
@@ -172,8 +210,8 @@ impl Engine {
             }
         };
         // What changed behind the walk while it went on is left to the next reading of changes.
-        let began = scan.started_at + state.clock_offset.unwrap_or(0);
-        state.watermark = state.watermark.map(|newest| newest.min(began));
+        let began = began(&scan, state);
+        state.watermark = state.watermark.max(newest.map(|newest| newest.min(began)));
         scan.finished_at = Some(self.clock.now());
         scan.cursor = None;
         scan.complete = verdict.is_ok();
@@ -222,10 +260,11 @@ impl Engine {
     async fn since_scan(
         &self,
         source: &Source,
+        from: Millis,
         state: &mut StreamState,
         report: &mut StreamReport,
     ) -> Result<(), EngineError> {
-        let from = state.watermark.unwrap_or(0).saturating_sub(OVERLAP_MS).max(0);
+        let from = from.saturating_sub(OVERLAP_MS).max(0);
         let mut scan = self.store.begin_scan(&source.wired.name, &source.stream, SINCE, self.clock.now()).await?;
         let (walk, ended) = loop {
             let (pages, changed) = (scan.pages, report.changed);
@@ -286,7 +325,6 @@ impl Engine {
         scan.finished_at = Some(self.clock.now());
         scan.why = Some(format!("a {} reading does not cover the stream", scan.mode));
         self.store.finish_scan(&scan).await?;
-        state.open_scan = None;
         state.last_pull_at = scan.finished_at;
         self.store.save_stream_state(&source.wired.name, &source.stream, state).await?;
         report.complete = !walk.capped && !matches!(ended, Ended::Stopped);
@@ -312,7 +350,7 @@ impl Engine {
         page_limit: Option<u64>,
         report: &mut StreamReport,
     ) -> Result<(Walk, Ended), EngineError> {
-        let mut walk = Walk { capped: false, steady: true };
+        let mut walk = Walk { capped: false, steady: true, newest: None };
         let mut pages = 0;
         let mut page = self.page(source, lane, mode, scan.cursor.clone()).await?;
         loop {
@@ -321,7 +359,11 @@ impl Engine {
             walk.steady &= page.steady;
             scan.total = page.total.map(|total| total as i64).or(scan.total);
             state.clock_offset = page.clock_offset.or(state.clock_offset);
-            state.watermark = state.watermark.max(page.newest);
+            match mode {
+                // Rows come in any order, and what changed before the newest of them may still be to come.
+                PullMode::Full => walk.newest = walk.newest.max(page.newest),
+                PullMode::Head | PullMode::Since(_) => state.watermark = state.watermark.max(page.newest),
+            }
             report.problems += page.problems;
             let (rows, next) = (page.rows, page.next);
             scan.cursor.clone_from(&next);
@@ -387,6 +429,11 @@ impl Engine {
     pub(super) fn vendor(&self, wired: &Wired, error: ConnectorError) -> EngineError {
         EngineError::Vendor { connection: wired.name.clone(), error }
     }
+}
+
+/// When a reading began, by the vendor's clock.
+fn began(scan: &Scan, state: &StreamState) -> Millis {
+    scan.started_at + state.clock_offset.unwrap_or(0)
 }
 
 /// Fetches one page and reads it through the mapping.

@@ -8,7 +8,6 @@ use counterpart_connectors::Lane;
 use counterpart_connectors::kit::TRACES;
 use counterpart_core::guard::{self, Counts, Tripped};
 use counterpart_core::plan::PlanHasher;
-use futures_util::future::join_all;
 use tracing::{Instrument, Span};
 
 use super::deletion::Departing;
@@ -17,7 +16,7 @@ use super::report::{
     Verdict,
 };
 use super::session::{STREAM, Session, Source, Wired};
-use super::{Engine, EngineError, Pace};
+use super::{Engine, EngineError};
 use crate::store::{OpCount, OpState};
 
 /// Rounds of planning and writing in one run. Two settle what a far end rewrote; more happen only while others edit.
@@ -158,16 +157,7 @@ impl Engine {
         self.recover(session).await?;
         let mut progressed = Progressed::default();
         let sources: Vec<Source> = session.wired.values().map(Source::contacts).collect();
-        let results = match self.pace {
-            Pace::SideBySide => join_all(sources.iter().map(|source| self.pull(source))).await,
-            Pace::OneByOne => {
-                let mut results = Vec::new();
-                for source in &sources {
-                    results.push(self.pull(source).await);
-                }
-                results
-            }
-        };
+        let results = self.each(&sources, |source| self.pull(source, None)).await;
         for result in results {
             progressed.streams.push(result?);
         }
@@ -186,18 +176,7 @@ impl Engine {
     /// Returns whether every connection was worked through.
     async fn write_all(&self, session: &Session, planned: &[OpCount]) -> Result<bool, EngineError> {
         let total = |wired: &Wired| planned.iter().filter(|count| count.connection == wired.name).map(|c| c.n).sum();
-        let results = match self.pace {
-            Pace::SideBySide => {
-                join_all(session.wired.values().map(|wired| self.push_all(session, wired, total(wired)))).await
-            }
-            Pace::OneByOne => {
-                let mut results = Vec::new();
-                for wired in session.wired.values() {
-                    results.push(self.push_all(session, wired, total(wired)).await);
-                }
-                results
-            }
-        };
+        let results = self.each(session.wired.values(), |wired| self.push_all(session, wired, total(wired))).await;
         let mut whole = true;
         for result in results {
             whole &= result?;

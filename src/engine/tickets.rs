@@ -7,7 +7,7 @@ use counterpart_core::business::{Party, Subject, Ticket, TicketStatus};
 use counterpart_core::{Slot, Value};
 
 use super::EngineError;
-use super::deliver::{ASK_AGAIN_MS, NO_ROUTE, NO_ROUTE_MS, Todo, Verdict, count};
+use super::deliver::{Looked, NO_ROUTE, NO_ROUTE_MS, Todo, Verdict, count};
 use super::happen::CONVERSATION;
 use super::session::Wired;
 use super::worker::{Pass, Worker};
@@ -150,30 +150,28 @@ impl Worker<'_> {
         wired: &Wired,
         row: &Message,
         pass: &mut Pass,
-    ) -> Result<(), EngineError> {
-        let now = self.engine.clock.now();
-        let Some((ids, fields)) = self.asked_for(wired, row, now).await? else {
+    ) -> Result<Looked, EngineError> {
+        let Some((ids, fields)) = self.asked_for(wired, row, self.engine.clock.now()).await? else {
             // To judge it says why there is nothing (more) to set.
-            return self.set(row, MessageState::Pending, None, 0, None).await;
+            self.set(row, MessageState::Pending, None, 0, None).await?;
+            return Ok(Ok(()));
         };
         match self.found(wired, row, &ids, &fields).await {
             Ok(Found::Set) => {
                 count(row, pass);
-                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, Some(&ids.join(","))).await
+                self.set(row, MessageState::Sent, Some("found at the vendor"), 0, Some(&ids.join(","))).await?;
             }
             Ok(Found::Changed(id)) => {
                 pass.dropped += 1;
                 let why = format!("somebody changed ticket {id} meanwhile");
-                self.set(row, MessageState::Dropped, Some(&why), 0, None).await
+                self.set(row, MessageState::Dropped, Some(&why), 0, None).await?;
             }
-            Ok(Found::Unset) => self.set(row, MessageState::Pending, Some("surely not there"), 0, None).await,
+            Ok(Found::Unset) => self.again(row, Some("surely not there")).await?,
             // The next attempt says what is wrong with that ticket.
-            Err(error) if is_about_one(&error.kind) => self.set(row, MessageState::Pending, None, 0, None).await,
-            Err(error) => {
-                let why = format!("whether it is set could not be looked up: {}", error.message);
-                self.set(row, MessageState::Unknown, Some(&why), now + ASK_AGAIN_MS, None).await
-            }
+            Err(error) if is_about_one(&error.kind) => self.again(row, None).await?,
+            Err(error) => return Ok(Err(error)),
         }
+        Ok(Ok(()))
     }
 
     /// The tickets and fields of an intent; none where it has none (any more).

@@ -4,6 +4,7 @@
 //! while a long sync holds its connections.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use counterpart_connectors::kit::TRACES;
@@ -57,12 +58,53 @@ pub struct Pass {
     pub unknown: u64,
 }
 
+impl AddAssign for Pass {
+    fn add_assign(&mut self, other: Pass) {
+        self.hooks += other.hooks;
+        self.events += other.events;
+        self.sent += other.sent;
+        self.resolved += other.resolved;
+        self.tickets += other.tickets;
+        self.dropped += other.dropped;
+        self.refused += other.refused;
+        self.unknown += other.unknown;
+    }
+}
+
+/// What one turn did: some of what is due, so that nothing urgent waits long for what is not.
+#[derive(Clone, Debug, Default)]
+pub struct Turn {
+    /// What was done.
+    pub pass: Pass,
+    /// There is more to be done at once.
+    pub more: bool,
+    /// Messages that were looked at, whatever became of them.
+    pub(super) tried: u64,
+    /// Connections whose vendor is not to be asked for now.
+    pub(super) resting: BTreeSet<String>,
+}
+
+impl Turn {
+    fn is_idle(&self) -> bool {
+        self.tried == 0 && self.pass == Pass::default()
+    }
+
+    fn add(&mut self, other: Turn) {
+        self.pass += other.pass;
+        self.more |= other.more;
+        self.tried += other.tried;
+        self.resting.extend(other.resting);
+    }
+}
+
 /// Who does what the flows ask for now, this process or another; none when nobody does, as far as can be told from here.
 pub async fn message_worker(store: &Store, now: Millis) -> Result<Option<String>, StoreError> {
     let found = store.lease_holder(WORK).await?;
     Ok(found.filter(|(other, until)| *until > now && !surely_dead(other, &holder())).map(|(other, _)| other))
 }
 
+/// Pages of a reading of everything that are read before what changed is looked for again.
+const PORTION: u64 = 20;
 /// Conversations at each connection that `sync` reads again to see what became of messages.
 const FOLLOW_UP: u64 = 50;
 
@@ -160,47 +202,94 @@ impl Worker<'_> {
     /// Reads every stream that the flows live on, as far as is due.
     pub async fn read(&self) -> Result<Vec<StreamReport>, EngineError> {
         let mut reports = Vec::new();
-        for source in &self.sources {
-            self.live_since(source).await?;
-            reports.push(self.engine.pull(source).await?);
+        let all: Vec<&Arc<Wired>> = self.wired.values().collect();
+        for one in self.engine.each(all, |wired| self.read_streams(wired, None)).await {
+            reports.extend(one?);
         }
         Ok(reports)
     }
 
-    /// Reads what webhooks pointed at, derives events, and does what is due in chats.
+    /// Reads the streams of one connection, a long reading of everything only for some pages: what changed meanwhile comes
+    /// first. Whether there is more to be read at once.
+    pub async fn read_some(&self, connection: &str) -> Result<bool, EngineError> {
+        let Some(wired) = self.wired.get(connection) else { return Ok(false) };
+        let reports = self.read_streams(wired, Some(PORTION)).await?;
+        Ok(reports.iter().any(|report| !report.ended) && !self.engine.is_stopped())
+    }
+
+    async fn read_streams(&self, wired: &Arc<Wired>, pages: Option<u64>) -> Result<Vec<StreamReport>, EngineError> {
+        let mut reports = Vec::new();
+        for source in self.sources_of(wired) {
+            self.live_since(source).await?;
+            reports.push(self.engine.pull(source, pages).await?);
+        }
+        Ok(reports)
+    }
+
+    /// Reads what webhooks pointed at, derives events, and does what is due in chats, until nothing more is due.
     pub async fn pass(&self) -> Result<Pass, EngineError> {
+        let mut all: Vec<&Arc<Wired>> = self.wired.values().collect();
+        let mut pass = Pass::default();
+        loop {
+            let turn = self.turn_at(&all).await?;
+            pass += turn.pass;
+            all.retain(|wired| !turn.resting.contains(&wired.name));
+            if !turn.more || self.engine.is_stopped() {
+                return Ok(pass);
+            }
+        }
+    }
+
+    /// Some of that for one connection, whatever the others wait for.
+    pub async fn turn(&self, connection: &str) -> Result<Turn, EngineError> {
+        let Some(wired) = self.wired.get(connection) else { return Ok(Turn::default()) };
+        self.turn_at(&[wired]).await
+    }
+
+    /// The connections it works at.
+    pub fn connections(&self) -> impl Iterator<Item = &str> {
+        self.wired.keys().map(String::as_str)
+    }
+
+    async fn turn_at(&self, all: &[&Arc<Wired>]) -> Result<Turn, EngineError> {
         let span = tracing::info_span!(target: TRACES, "pass", run = self.run, idle = Empty);
-        let (pass, tried) = self.pass_inner().instrument(span.clone()).await?;
-        if tried == 0 && pass == Pass::default() {
+        let turn = self.turn_inner(all).instrument(span.clone()).await?;
+        if turn.is_idle() {
             span.record("idle", true);
         }
-        Ok(pass)
+        Ok(turn)
     }
 
-    /// Also how many messages it looked at, whatever became of them.
-    async fn pass_inner(&self) -> Result<(Pass, u64), EngineError> {
-        let (mut pass, mut tried) = (Pass::default(), 0);
-        for wired in self.wired.values() {
-            self.intake(wired, &mut pass).await?;
+    async fn turn_inner(&self, all: &[&Arc<Wired>]) -> Result<Turn, EngineError> {
+        let mut turn = Turn::default();
+        let taken = self.engine.each(all, |wired| async move {
+            let mut turn = Turn::default();
+            self.intake(wired, &mut turn).await.map(|()| turn)
+        });
+        for one in taken.await {
+            turn.add(one?);
         }
-        for source in &self.sources {
-            self.derive(source, &mut pass).await?;
+        for source in all.iter().flat_map(|wired| self.sources_of(wired)) {
+            self.derive(source, &mut turn.pass).await?;
         }
-        for wired in self.wired.values() {
-            tried += self.deliver(wired, &mut pass).await?;
+        let done = self.engine.each(all, |wired| async move {
+            let mut turn = Turn::default();
+            self.deliver(wired, &mut turn).await.map(|()| turn)
+        });
+        for one in done.await {
+            turn.add(one?);
         }
         self.ledger.flush().await?;
-        Ok((pass, tried))
+        Ok(turn)
     }
 
-    /// When something that waits is due, whatever comes in until then.
-    pub async fn next_at(&self) -> Result<Option<Millis>, EngineError> {
-        let mut next: Option<Millis> = None;
-        for name in self.wired.keys() {
-            let due = self.engine.store.next_message_at(name).await?;
-            next = [next, due].into_iter().flatten().min();
-        }
-        Ok(next)
+    fn sources_of(&self, wired: &Wired) -> impl Iterator<Item = &Source> {
+        self.sources.iter().filter(|source| source.wired.name == wired.name)
+    }
+
+    /// When something that waits at a connection is due, whatever comes in until then.
+    pub async fn next_at(&self, connection: &str) -> Result<Option<Millis>, EngineError> {
+        Ok(self.engine.store.next_message_at(connection).await?)
     }
 
     /// Shows that it is still there; false when another process has taken over.

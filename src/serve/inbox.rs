@@ -1,10 +1,12 @@
 //! From verified deliveries to rows: many in one commit, and nobody is answered before his is on disk.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::Bells;
 use crate::engine::Engine;
 use crate::store::{NewHook, Store, StoreError};
 
@@ -49,7 +51,7 @@ impl Inbox {
 /// An inbox, and the task that stores what comes into it until `closing`, and then what is still in it.
 pub(super) fn open(
     engine: Arc<Engine>,
-    woken: Arc<Notify>,
+    bells: Arc<Bells>,
     closing: CancellationToken,
 ) -> (Inbox, impl Future<Output = ()> + Send) {
     let (sender, mut receiver) = mpsc::channel(QUEUE);
@@ -67,20 +69,21 @@ pub(super) fn open(
             if taken == 0 {
                 return;
             }
-            write(&engine, &mut batch).await;
-            woken.notify_one();
+            write(&engine, &bells, &mut batch).await;
         }
     };
     (Inbox(sender), writer)
 }
 
-async fn write(engine: &Engine, batch: &mut Vec<Waiting>) {
+async fn write(engine: &Engine, bells: &Bells, batch: &mut Vec<Waiting>) {
     let (hooks, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|one| (one.hook, (one.answer, one._held))).unzip();
     let stored = receive(engine.store(), &hooks, engine.clock().now()).await;
     for ((answer, _held), stored) in answers.into_iter().zip(stored) {
         // Whoever no longer listens gets it again from the vendor, and reads the record twice.
         let _ = answer.send(stored);
     }
+    let connections: BTreeSet<&str> = hooks.iter().map(|hook| hook.connection.as_str()).collect();
+    connections.into_iter().for_each(|connection| bells.ring(connection));
 }
 
 /// Stores deliveries together; where the database refuses them, one by one, so that one that cannot be stored does not

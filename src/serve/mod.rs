@@ -51,8 +51,7 @@ struct Desk {
     connections: BTreeMap<String, Connection>,
     inbox: Inbox,
     memory: Arc<Semaphore>,
-    /// A delivery was stored, or a reading brought something.
-    woken: Arc<Notify>,
+    bells: Arc<Bells>,
     tally: Tally,
     /// What was done about webhooks at the vendors.
     kept: Tally,
@@ -61,6 +60,28 @@ struct Desk {
     working: AtomicBool,
     /// Streams that have fallen silent, as of the last reading.
     silent: Mutex<Vec<Silence>>,
+}
+
+/// Wakes the work at a connection: a delivery was stored, a reading brought something, or something waits for it.
+struct Bells(BTreeMap<String, Notify>);
+
+impl Bells {
+    fn ring(&self, connection: &str) {
+        if let Some(bell) = self.0.get(connection) {
+            bell.notify_one();
+        }
+    }
+
+    fn ring_all(&self) {
+        self.0.values().for_each(Notify::notify_one);
+    }
+
+    async fn heard(&self, connection: &str) {
+        match self.0.get(connection) {
+            Some(bell) => bell.notified().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Desk {
@@ -99,15 +120,16 @@ impl Desk {
 /// Serves on `listener` until the engine is asked to stop; then everything ends between two calls.
 pub async fn serve(engine: Arc<Engine>, listener: TcpListener) -> Result<(), ServeError> {
     let stop = engine.stop().clone();
-    let woken = Arc::new(Notify::new());
+    let bell = |name: &String| (name.clone(), Notify::new());
+    let bells = Arc::new(Bells(engine.config().connections.keys().map(bell).collect()));
     let closing = CancellationToken::new();
-    let (inbox, writer) = inbox::open(engine.clone(), woken.clone(), closing.clone());
+    let (inbox, writer) = inbox::open(engine.clone(), bells.clone(), closing.clone());
     let desk = Arc::new(Desk {
         connections: engine.receivers()?,
         engine,
         inbox,
         memory: Arc::new(Semaphore::new(MEMORY)),
-        woken,
+        bells,
         tally: Tally::default(),
         kept: Tally::default(),
         passes: AtomicU64::new(0),

@@ -58,7 +58,7 @@ async fn go(desk: &Desk, sync: &SyncConfig) -> bool {
             let done: Vec<_> = report.syncs.iter().map(|sync| sync.operations).collect();
             tracing::info!(sync = name, run = report.run, verdict, ?done, "ended");
             // People may have become known for whom messages wait.
-            desk.woken.notify_one();
+            desk.bells.ring_all();
         }
         Err(EngineError::Busy { connection, holder, .. }) => {
             tracing::info!(sync = name, connection, holder, "waits for another run");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use counterpart_connectors::Millis;
+use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::Desk;
@@ -50,51 +51,76 @@ pub(super) async fn run(desk: Arc<Desk>) {
     }
 }
 
-/// Passes and readings side by side: a long first reading holds up no message. Both end between two calls.
+/// Turns and readings side by side, each connection at its own speed: neither a long first reading nor a vendor that does not
+/// answer holds up a message elsewhere. All of it ends between two calls.
 async fn work(desk: &Desk, worker: &Worker<'_>) {
     let until = desk.engine.stop().child_token();
     tokio::join!(
-        passes(desk, worker, &until),
-        readings(desk, worker, &until),
+        join_all(worker.connections().map(|name| turns(desk, worker, name, &until))),
+        join_all(worker.connections().map(|name| readings(desk, worker, name, &until))),
         histories(desk, worker, &until),
         subscriptions(desk, worker, &until),
+        silence(desk, &until),
         lease(desk, worker, &until)
     );
 }
 
-async fn passes(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) {
+async fn turns(desk: &Desk, worker: &Worker<'_>, connection: &str, until: &CancellationToken) {
     while !until.is_cancelled() {
-        let soonest = match worker.pass().await {
-            Ok(pass) => {
+        let soonest = match worker.turn(connection).await {
+            Ok(turn) => {
                 desk.passes.fetch_add(1, Ordering::Relaxed);
-                if pass != Pass::default() {
-                    tracing::info!(?pass, "worked");
+                if turn.pass != Pass::default() {
+                    tracing::info!(connection, pass = ?turn.pass, "worked");
+                }
+                if turn.pass.events > 0 {
+                    // What happened here is told elsewhere.
+                    desk.bells.ring_all();
+                }
+                if turn.more {
+                    continue;
                 }
                 PAUSE_MS
             }
             Err(error) => {
-                tracing::error!(%error, "a pass failed; the next one goes on");
+                tracing::error!(connection, %error, "a pass failed; the next one goes on");
                 IDLE_MS
             }
         };
         let now = desk.now();
-        let due = worker.next_at().await.ok().flatten();
+        let due = worker.next_at(connection).await.ok().flatten();
         let next = due.map_or(now + IDLE_MS, |due| due.clamp(now + soonest, now + IDLE_MS));
         tokio::select! {
             biased;
             () = until.cancelled() => {}
-            () = desk.woken.notified() => {}
+            () = desk.bells.heard(connection) => {}
             () = desk.engine.clock().sleep_until(next) => {}
         }
     }
 }
 
-async fn readings(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) {
+async fn readings(desk: &Desk, worker: &Worker<'_>, connection: &str, until: &CancellationToken) {
     while !until.is_cancelled() {
-        match worker.read().await {
-            Ok(_) => desk.woken.notify_one(),
-            Err(error) => tracing::error!(%error, "a reading failed; the next one goes on"),
+        let more = worker.read_some(connection).await.unwrap_or_else(|error| {
+            tracing::error!(connection, %error, "a reading failed; the next one goes on");
+            false
+        });
+        desk.bells.ring(connection);
+        if more {
+            continue;
         }
+        let next = desk.now() + desk.engine.config().serve.poll_ms;
+        tokio::select! {
+            biased;
+            () = until.cancelled() => {}
+            () = desk.engine.clock().sleep_until(next) => {}
+        }
+    }
+}
+
+/// Tells of streams in which nothing happens any more.
+async fn silence(desk: &Desk, until: &CancellationToken) {
+    while !until.is_cancelled() {
         match silent_streams(desk.engine.store(), desk.engine.config(), desk.now()).await {
             Ok(silent) => desk.tell_silence(silent),
             Err(error) => tracing::error!(%error, "whether a stream has fallen silent is not known"),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use counterpart_connectors::ActKind;
 use counterpart_core::business::Party;
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, SimpleExpr};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter, Order,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 
 use super::json::{from_text, to_text};
@@ -180,14 +180,18 @@ fn mark(tenant: &str, key: &str) -> String {
 }
 
 impl Store {
-    /// What is to be done at a connection now, oldest first: pending and due, and unknown ones that may be looked for.
+    /// What is to be done at a connection now, what a customer is to read before all else and then by age: pending and due, and
+    /// unknown ones that may be looked for.
     pub async fn next_messages(&self, connection: &str, now: Millis, limit: u64) -> Result<Vec<Message>> {
         let due = [MessageState::Pending, MessageState::Held, MessageState::Unknown];
+        let read_by_people = [ActKind::Send, ActKind::Open, ActKind::Note].map(ActKind::word);
+        let urgency: SimpleExpr = Expr::case(Column::Action.is_in(read_by_people), 0).finally(1).into();
         let rows = Entity::find()
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::Connection.eq(connection))
             .filter(Column::State.is_in(due))
             .filter(Column::Until.lte(now))
+            .order_by(urgency, Order::Asc)
             .order_by_asc(Column::Id)
             .limit(limit)
             .all(self.reader())

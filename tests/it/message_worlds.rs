@@ -192,9 +192,10 @@ impl Night {
             if self.lab.work().await != Pass::default() || round <= 2 {
                 continue;
             }
-            // What could not be looked up for hours is asked for rarely.
-            let unknown = self.lab.intents().await.into_iter().filter(|intent| intent.state == MessageState::Unknown);
-            let Some(asked_at) = unknown.map(|intent| intent.until).min() else { break };
+            // What could not be looked up for hours is asked for rarely, and what left nothing is tried later each time.
+            let tried = [MessageState::Unknown, MessageState::Pending];
+            let waits = self.lab.intents().await.into_iter().filter(|intent| tried.contains(&intent.state));
+            let Some(asked_at) = waits.map(|intent| intent.until).min() else { break };
             self.lab.clock.advance((asked_at - self.lab.clock.now()).max(0));
         }
     }

@@ -67,7 +67,7 @@ fn address(number: u64) -> String {
     format!("ana{number}@example.test")
 }
 
-fn hook(connection: &str, stream: &str, id: &str) -> NewHook {
+pub fn hook(connection: &str, stream: &str, id: &str) -> NewHook {
     let hint = Hint {
         stream: stream.to_owned(),
         external_id: id.to_owned(),
