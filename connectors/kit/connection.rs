@@ -274,10 +274,11 @@ impl Connection {
         ways.flat_map(|way| &way.secrets).map(String::as_str).collect()
     }
 
-    /// The vendor's topics about those streams.
+    /// The vendor's topics about those streams that can be subscribed to.
     pub fn hook_topics(&self, streams: &BTreeSet<String>) -> BTreeSet<String> {
         let topics = self.manifest().hooks.iter().flat_map(|facts| &facts.topics);
-        topics.filter(|(_, facts)| streams.contains(&facts.stream)).map(|(name, _)| name.clone()).collect()
+        let topics = topics.filter(|(name, facts)| streams.contains(&facts.stream) && !self.connector.by_rule(name));
+        topics.map(|(name, _)| name.clone()).collect()
     }
 
     /// The subscriptions whose address is `base` or below it: our own. Addresses stay here, as some end in a secret.
@@ -287,17 +288,24 @@ impl Connection {
         let with_secret = secret.map(|secret| ending_in(base, secret)).transpose()?.map(|it| subscription::plain(&it));
         let base = subscription::plain(base);
         let mut own = Vec::new();
-        for listed in self.connector.subscriptions(&self.cx(lane)).await? {
+        // Nobody's secret is asked for unless there is one to compare it with.
+        let made_there = self.subscribes().is_ok_and(|facts| facts.secret.is_some());
+        let asks = made_there && self.hooks.as_ref().is_some_and(|hooks| hooks.signing_secret().is_some());
+        for mut listed in self.connector.subscriptions(&self.cx(lane)).await? {
             let address = subscription::plain(&listed.address);
             if !address.strip_prefix(&base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
                 continue;
             }
             // A right secret at the end is enough, also where deliveries are signed.
             let by_path = with_secret.as_ref() == Some(&address);
+            if asks && !by_path && listed.secret.is_none() {
+                listed.secret = self.connector.subscription_secret(&self.cx(lane), &listed.id).await?;
+            }
             let verifiable = by_path || self.hooks.as_ref().is_some_and(|hooks| hooks.verifies(&listed));
             let at_address = by_path || address == current;
+            let by_rule = listed.topics.iter().any(|topic| self.connector.by_rule(topic));
             let subscription::Listed { id, topics, state, active, .. } = listed;
-            own.push(Subscription { id, topics, state, active, at_address, verifiable });
+            own.push(Subscription { id, topics, state, active, at_address, verifiable, by_rule });
         }
         Ok(own)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -204,6 +205,15 @@ pub trait Connector: Send + Sync {
     /// Deletes a webhook subscription.
     async fn unsubscribe(&self, cx: &Cx, id: &str) -> Result<(), ConnectorError> {
         subscription::unsubscribe(self.manifest(), cx, id).await
+    }
+    /// The secret of one of our own subscriptions, where the vendor made it and does not list it.
+    async fn subscription_secret(&self, _cx: &Cx, _id: &str) -> Result<Option<SecretString>, ConnectorError> {
+        Ok(None)
+    }
+    /// Whether a topic, as it is listed or delivered, is told of by rules that somebody made by hand at the vendor: such a
+    /// topic is not subscribed to, and a subscription that has one is not ours to change.
+    fn by_rule(&self, _topic: &str) -> bool {
+        false
     }
     /// Opens a ticket, once, as `act` does; [`find`](Connector::find) finds it by its mark.
     async fn open_ticket(&self, cx: &Cx, new: NewTicket<'_>) -> Result<Acted, ConnectorError> {

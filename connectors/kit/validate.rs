@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::act::{ActFacts, ActKind};
 use super::hook::facts::{
-    HookFacts, Per, SignedPart, SubscribeFacts, SubscriptionFacts, TopicFacts, VerifyFacts, VerifyKind,
+    HookFacts, Per, Places, SignedPart, SubscribeFacts, SubscriptionFacts, TopicFacts, VerifyFacts, VerifyKind,
 };
 use super::manifest::{
     ActionFacts, AuthFacts, AuthKind, ListFacts, Manifest, Number, PageKind, SettingFacts, SettingType, StreamFacts,
@@ -381,18 +381,16 @@ impl Check<'_> {
         for (at, verify) in hooks.verify.iter().enumerate() {
             self.verify(&at.to_string(), verify);
         }
-        let places = [
-            ("topic", &hooks.topic),
-            ("delivery_id", &hooks.delivery_id),
-            ("event_id", &hooks.event_id),
-            ("occurred_at", &hooks.occurred_at),
-        ];
-        for (key, place) in places {
+        for (key, place) in [("delivery_id", &hooks.delivery_id), ("event_id", &hooks.event_id)] {
             if let Some(place) = place {
                 self.place(&["hooks", key], place);
             }
         }
-        self.place(&["hooks", "id"], &hooks.id);
+        let places =
+            [("topic", hooks.topic.as_ref()), ("id", Some(&hooks.id)), ("occurred_at", hooks.occurred_at.as_ref())];
+        for (key, places) in places {
+            self.places(&["hooks", key], places);
+        }
         if let Some(place) = &hooks.events {
             self.pointer(&["hooks", "events"], place);
         }
@@ -567,6 +565,14 @@ impl Check<'_> {
                 "write a number, or the name of an integer setting in braces",
             );
         }
+    }
+
+    fn places(&mut self, path: &[&str], places: Option<&Places>) {
+        let Some(places) = places else { return };
+        if places.iter().next().is_none() {
+            self.say(path, "there is no place in the list", "write at least one, or leave it out");
+        }
+        places.iter().for_each(|place| self.place(path, place));
     }
 
     /// A pointer or a header name.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use http::Method;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::kit::act::{Act, Acted};
@@ -23,6 +24,8 @@ use crate::kit::rest::{self, Rest};
 const EXPORT: &str = "export";
 /// A start within the last minute is refused; a second more, for clocks that differ.
 const TOO_RECENT_MS: Millis = 61_000;
+/// What the names of events begin with; all else that a webhook tells of comes from a trigger or an automation.
+const EVENT: &str = "zen:event-type:";
 
 /// The Zendesk connector.
 pub(crate) struct Zendesk {
@@ -145,6 +148,27 @@ impl Connector for Zendesk {
 
     async fn act(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError> {
         self.rest.act(cx, act).await
+    }
+
+    async fn subscription_secret(&self, cx: &Cx, id: &str) -> Result<Option<SecretString>, ConnectorError> {
+        let target = format!("/webhooks/{}/signing_secret", rest::segment(id)?);
+        let ask = Ask::new(Purpose::Fetch, Method::GET, target);
+        let body = match cx.http.json(cx.lane, &ask).await {
+            Ok((body, _)) => body,
+            // Somebody deleted it since it was listed.
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let place = self.manifest().hooks.as_ref().and_then(|hooks| hooks.subscriptions.as_ref()?.secret.as_deref());
+        let secret = place.and_then(|place| body.pointer(place)?.as_str()).filter(|secret| !secret.is_empty());
+        match secret {
+            Some(secret) => Ok(Some(SecretString::from(secret))),
+            None => Err(ConnectorError::contract(format!("{}: there is no secret in the answer", cx.http.what(&ask)))),
+        }
+    }
+
+    fn by_rule(&self, topic: &str) -> bool {
+        !topic.starts_with(EVENT)
     }
 }
 

@@ -526,7 +526,7 @@ impl Instance {
             Vendor::Woocommerce => woocommerce::first_hooks(self, topics, &secret),
             Vendor::Medusa => medusa::first_hooks(self, topics, &secret),
             Vendor::Chatwoot => chatwoot::hooks::first_hooks(self, topics, &secret),
-            Vendor::Zendesk => zendesk::first_hooks(self, topics, &secret),
+            Vendor::Zendesk => zendesk::hooks::first_hooks(self, topics, &secret),
             Vendor::Shopify => shopify::first_hooks(self, topics, &secret),
             _ => {}
         }
@@ -539,7 +539,7 @@ impl Instance {
             Vendor::Woocommerce => woocommerce::deliver(self, now, &pending),
             Vendor::Medusa => medusa::deliver(self, now, &pending),
             Vendor::Chatwoot => chatwoot::hooks::deliver(self, now, &pending),
-            Vendor::Zendesk => zendesk::deliver(self, now, &pending),
+            Vendor::Zendesk => zendesk::hooks::deliver(self, now, &pending),
             Vendor::Shopify => shopify::deliver(self, now, &pending),
             _ => None,
         };

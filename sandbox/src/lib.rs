@@ -264,8 +264,18 @@ impl Sandbox {
         self.touch(now, instance, |at| {
             match at.spec.vendor {
                 Vendor::Chatwoot => chatwoot::hooks::register(at, now, "by hand", url, topics),
+                Vendor::Zendesk => zendesk::hooks::register(at, now, "by hand", url, topics),
                 _ => at.hooks.register(now, "by hand", url, topics, ""),
             };
+        });
+    }
+
+    /// Somebody of the staff switches a webhook off or on, in the vendor's words.
+    pub fn switch_webhook(&self, now: Millis, instance: &str, id: u64, status: &str) {
+        self.touch(now, instance, |at| {
+            if let Some(hook) = at.hooks.registered.get_mut(&id) {
+                status.clone_into(&mut hook.status);
+            }
         });
     }
 

@@ -86,6 +86,8 @@ pub struct HookEntry {
     pub id: Option<String>,
     /// The vendor's word for its state.
     pub said: Option<String>,
+    /// Whether a rule that somebody made by hand at the vendor sends through it: it is left alone.
+    pub by_rule: bool,
 }
 
 /// Something done at the vendor.
@@ -466,26 +468,33 @@ fn hooks_lease(connection: &str) -> String {
     format!("hooks:{connection}")
 }
 
-/// How every subscription of ours stands, and what is missing.
+/// How every subscription of ours stands, and what is missing. One that a rule made by hand sends through is judged as it is;
+/// none is made beside it while it delivers, as the two would be signed with different secrets.
 fn judge(per: Per, wanted: &BTreeSet<String>, found: &[Subscription]) -> Vec<HookEntry> {
     let groups: Vec<Vec<String>> = match per {
         Per::Topic => wanted.iter().map(|topic| vec![topic.clone()]).collect(),
         Per::All if wanted.is_empty() => Vec::new(),
         Per::All => vec![wanted.iter().cloned().collect()],
     };
+    let (by_rule, found): (Vec<_>, Vec<_>) = found.iter().partition(|one| one.by_rule);
+    let delivers = |one: &Subscription| one.at_address && one.active;
     let mut taken = BTreeSet::new();
     let mut entries = Vec::new();
     for group in groups {
         let lacks = |one: &Subscription| group.iter().filter(|topic| !one.topics.contains(topic)).cloned().collect();
-        let meant = |one: &&Subscription| one.at_address && (per == Per::All || one.topics.contains(&group[0]));
+        let meant = |one: &&&Subscription| one.at_address && (per == Per::All || one.topics.contains(&group[0]));
         // Of several, one that delivers what is taken stays; of equals, the first in the list.
         let best = found.iter().filter(meant).min_by_key(|one| {
             let lacks: Vec<String> = lacks(one);
             (!one.active, !one.verifiable, lacks.len())
         });
         let Some(best) = best else {
+            if by_rule.iter().any(|one| delivers(one)) {
+                continue;
+            }
             let (lacks, topics) = (group, Vec::new());
-            entries.push(HookEntry { topics, lacks, state: Standing::Missing, id: None, said: None });
+            let (state, by_rule) = (Standing::Missing, false);
+            entries.push(HookEntry { topics, lacks, state, id: None, said: None, by_rule });
             continue;
         };
         taken.insert(&best.id);
@@ -503,17 +512,26 @@ fn judge(per: Per, wanted: &BTreeSet<String>, found: &[Subscription]) -> Vec<Hoo
         let state = if one.at_address && !needed { Standing::Unused } else { Standing::Surplus };
         entries.push(entry(one, state, Vec::new()));
     }
+    entries.extend(by_rule.into_iter().map(|one| {
+        let state = match (delivers(one), one.verifiable) {
+            (false, _) => Standing::Unused,
+            (true, false) => Standing::Unverifiable,
+            (true, true) => Standing::Active,
+        };
+        entry(one, state, Vec::new())
+    }));
     entries
 }
 
 fn entry(one: &Subscription, state: Standing, lacks: Vec<String>) -> HookEntry {
-    HookEntry { topics: one.topics.clone(), lacks, state, id: Some(one.id.clone()), said: one.state.clone() }
+    let (id, said) = (Some(one.id.clone()), one.state.clone());
+    HookEntry { topics: one.topics.clone(), lacks, state, id, said, by_rule: one.by_rule }
 }
 
 /// What is to be done; deletions last, so that there is no moment without a webhook.
 fn steps(wish: HookWish, entries: &[HookEntry]) -> Vec<HookStep> {
     let delete = |entry: &HookEntry| {
-        let id = entry.id.clone()?;
+        let id = entry.id.clone().filter(|_| !entry.by_rule)?;
         Some(HookStep::Deleted { id, topics: entry.topics.clone() })
     };
     let make = |entry: &HookEntry| {
@@ -588,6 +606,16 @@ fn notes(connection: &Connection, wanted: &BTreeSet<String>, entries: &[HookEntr
     let secrets = connection.secret_before_subscribing();
     if !secrets.is_empty() {
         notes.push(format!("`{name}`: set `{}`; without it all deliveries are refused", secrets.join("` or `")));
+    }
+    for id in entries
+        .iter()
+        .filter(|entry| entry.by_rule && entry.state != Standing::Unused)
+        .filter_map(|one| one.id.as_ref())
+    {
+        notes.push(format!(
+            "`{name}`: a rule that somebody made at the vendor calls this address (webhook {id}): it is left alone, and none is \
+             made beside it; to have one made here, delete it there first"
+        ));
     }
     if entries.iter().any(|entry| entry.state == Standing::Unverifiable) {
         notes.push(format!(

@@ -541,6 +541,33 @@ async fn a_webhook_is_faster_than_the_export() {
     }
 }
 
+/// Given a desk whose webhook `hooks register` made, then the close of a ticket by somebody else is told of and resolves the
+/// chat, before any reading could show it; deliveries signed with another secret than the one that is set are refused.
+#[tokio::test]
+async fn a_registered_webhook_tells_of_a_close() {
+    for status in ["solved", "deleted"] {
+        let mut lab = chat_and_desk(Vendor::Chatwoot, Vendor::Zendesk).await;
+        lab.config.serve.public_url = Some("https://hooks.example.test".to_owned());
+        assert_eq!(lab.register("desk").await.done.len(), 1);
+        let secret = lab.ours("desk")[0].secret.clone();
+        lab.secret("desk", "webhook_secret", &secret);
+        assert!(lab.register("desk").await.is_well());
+        let chat = lab.answered_chat().await;
+        let ticket = lab.ticket(Some(&chat));
+        lab.receive_hooks("desk").await;
+        lab.later().await;
+        assert!(!lab.is_resolved(&chat));
+        lab.clock.advance(DAY);
+        lab.desk(&ticket, status);
+        lab.receive_hooks("desk").await;
+        let pass = lab.work().await;
+        assert_eq!((pass.hooks, pass.resolved), (1, 1), "{status} {pass:?} {:?}", lab.intents().await);
+        assert!(lab.is_resolved(&chat));
+        lab.later().await;
+        assert_eq!(lab.later().await, Pass::default());
+    }
+}
+
 impl Lab {
     /// Verifies and stores what one system tells of, as whoever listens for webhooks does.
     async fn receive_hooks(&self, system: &str) {

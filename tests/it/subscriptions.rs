@@ -13,6 +13,7 @@ use counterpart_core::business::EventKind;
 use counterpart_sandbox::{NewOrder, Vendor, Webhook};
 
 use crate::flows::{flow, order};
+use crate::flows_tickets::on;
 use crate::requirements::lab::{HOUR, Lab, MINUTE};
 use crate::sim::InProcess;
 
@@ -61,8 +62,24 @@ impl Transport for Cutting {
     }
 }
 
+/// A desk whose closed tickets resolve chats, with webhooks of others over more than one page.
+async fn desk_site(unusual: &[(&str, &str, &str)]) -> Lab {
+    let mut lab = Lab::with_fakes(&[("chat", Vendor::Chatwoot), ("desk", Vendor::Zendesk)], unusual).await;
+    lab.config.flows = vec![on(EventKind::TicketClosed, ActKind::Resolve)];
+    lab.config.serve.public_url = Some(URL.to_owned());
+    for n in 0..120 {
+        let topics = if n % 2 == 0 { "zen:event-type:user.deleted" } else { TRIGGER };
+        lab.sandbox.add_webhook(lab.clock.now(), "desk", &format!("{FOREIGN}{n}"), &[topics]);
+    }
+    lab
+}
+
+fn desk_topics() -> BTreeMap<String, usize> {
+    DESK.iter().map(|name| (format!("zen:event-type:ticket.{name}"), 1)).collect()
+}
+
 impl Lab {
-    fn secret(&mut self, connection: &str, name: &str, value: &str) {
+    pub fn secret(&mut self, connection: &str, name: &str, value: &str) {
         let config = self.config.connections.get_mut(connection).expect("a configured system");
         config.secrets.insert(name.to_owned(), value.into());
     }
@@ -75,7 +92,7 @@ impl Lab {
     }
 
     /// Registers at a connection, and says whether all is well then.
-    async fn register(&self, name: &str) -> HookReport {
+    pub async fn register(&self, name: &str) -> HookReport {
         self.hooks(name, HookWish::Keep).await.expect("it registers")
     }
 
@@ -85,7 +102,7 @@ impl Lab {
         Ok(reports.remove(0))
     }
 
-    fn ours(&self, name: &str) -> Vec<Webhook> {
+    pub fn ours(&self, name: &str) -> Vec<Webhook> {
         let mut all = self.sandbox.webhooks(name);
         all.retain(|hook| hook.url.starts_with(URL));
         all
@@ -158,6 +175,23 @@ const SHOPIFY: [&str; 15] = [
     "fulfillments/update",
     "fulfillment_events/create",
 ];
+/// What a desk's webhook tells of, after `zen:event-type:ticket.`.
+const DESK: [&str; 13] = [
+    "created",
+    "custom_field_changed",
+    "custom_status_changed",
+    "external_id_changed",
+    "marked_as_spam",
+    "merged",
+    "permanently_deleted",
+    "priority_changed",
+    "requester_changed",
+    "soft_deleted",
+    "status_changed",
+    "subject_changed",
+    "undeleted",
+];
+const TRIGGER: &str = "conditional_ticket_events";
 const CHAT: [&str; 7] = [
     "contact_created",
     "contact_updated",
@@ -274,6 +308,115 @@ async fn a_change_without_an_answer_is_looked_up() {
         let report = lab.register_cut("shop", true, 1_000).await.expect("every look shows what was made");
         assert!(report.is_well() && lab.topics("shop").values().all(|n| *n == 1));
     }
+}
+
+/// Given a desk whose webhook was switched off, lost topics or was deleted, then it is restored and never doubled, also where
+/// answers are lost; whose are many more stay as they are.
+#[tokio::test]
+async fn r26_a_desks_webhook_is_restored_and_never_doubled() {
+    let mut lab = desk_site(&[]).await;
+    lab.config.connections.get_mut("desk").expect("the desk").keep_hooks = true;
+    let first = lab.register("desk").await;
+    assert_eq!((first.done.len(), lab.topics("desk")), (1, desk_topics()));
+    assert!(lab.sandbox.log().iter().all(|call| !call.path.contains("signing_secret")), "there is none to compare");
+    assert_eq!(states(&first), BTreeSet::from([Standing::Unverifiable]));
+    let secret = lab.ours("desk")[0].secret.clone();
+    let note = &first.notes[0];
+    assert!(note.contains("set `webhook_secret`") && note.contains("Admin Center"), "{first:?}");
+    assert!(!secret.is_empty() && !format!("{first:?}").contains(&secret));
+    // The newest are listed first: ours goes to the second page.
+    for n in 0..110 {
+        lab.sandbox.add_webhook(
+            lab.clock.now(),
+            "desk",
+            &format!("{FOREIGN}more/{n}"),
+            &["zen:event-type:user.created"],
+        );
+    }
+    let others = lab.others("desk");
+    lab.secret("desk", "webhook_secret", "of-another-webhook");
+    assert_eq!(states(&lab.register("desk").await), BTreeSet::from([Standing::Unverifiable]));
+    lab.secret("desk", "webhook_secret", &secret);
+    let settled = lab.register("desk").await;
+    assert_eq!((settled.done.len(), settled.is_well(), settled.notes.len()), (0, true, 0), "{settled:?}");
+    let asked: Vec<_> = lab.sandbox.log().into_iter().filter(|call| call.path.contains("signing_secret")).collect();
+    assert_eq!(asked.len(), 1, "nobody else's is asked for");
+    let keep = async |lab: &Lab| {
+        let engine = lab.engine(lab.network());
+        let worker = engine.worker().await.expect("nobody else works");
+        let mut kept = worker.keep_hooks().await.expect("it looks");
+        worker.close().await.expect("it ends");
+        kept.remove(0).1.expect("the vendor answers")
+    };
+    let id = lab.ours("desk")[0].id;
+    lab.sandbox.switch_webhook(lab.clock.now(), "desk", id, "inactive");
+    let off = lab.hooks("desk", HookWish::Look).await.expect("it looks");
+    assert_eq!(
+        (states(&off), off.subscriptions[0].said.as_deref()),
+        (BTreeSet::from([Standing::Off]), Some("inactive"))
+    );
+    let restored = keep(&lab).await;
+    assert!(matches!(restored.done.as_slice(), [HookStep::Restored { .. }]) && restored.is_well(), "{restored:?}");
+    assert_eq!((lab.ours("desk")[0].status.as_str(), lab.topics("desk")), ("active", desk_topics()));
+    assert_eq!(keep(&lab).await.done, []);
+    for after_effect in [true, false] {
+        lab.sandbox.delete_webhook(lab.clock.now(), "desk", lab.ours("desk")[0].id);
+        let some = ["zen:event-type:ticket.tags_changed", "zen:event-type:ticket.created"];
+        lab.sandbox.add_webhook(lab.clock.now(), "desk", &format!("{URL}/hooks/desk"), &some);
+        let filled = lab.register_cut("desk", after_effect, 1).await.expect("it registers");
+        assert!(matches!(filled.done.as_slice(), [HookStep::Restored { .. }]), "{filled:?}");
+        assert_eq!(lab.ours("desk")[0].topics.len(), 14, "what somebody added stays");
+        lab.sandbox.delete_webhook(lab.clock.now(), "desk", lab.ours("desk")[0].id);
+        let again = lab.register_cut("desk", after_effect, 1).await.expect("it registers");
+        assert_eq!((again.done.len(), lab.topics("desk")), (1, desk_topics()), "{again:?}");
+    }
+    let removed = lab.hooks("desk", HookWish::Remove).await.expect("it removes");
+    assert_eq!((removed.done.len(), removed.is_well()), (1, true), "{removed:?}");
+    assert_eq!((lab.ours("desk"), lab.others("desk")), (vec![], others));
+}
+
+/// Given a trigger that somebody made by hand for our address, then it is left as it is, and nothing is made beside it while it
+/// delivers: the two would be signed with different secrets.
+#[tokio::test]
+async fn what_hangs_on_a_trigger_is_left_alone() {
+    let mut lab = desk_site(&[]).await;
+    let now = lab.clock.now();
+    lab.sandbox.add_webhook(now, "desk", &format!("{URL}/hooks/desk"), &[TRIGGER]);
+    let before = lab.ours("desk");
+    let report = lab.register("desk").await;
+    assert_eq!((report.done.len(), states(&report)), (0, BTreeSet::from([Standing::Unverifiable])), "{report:?}");
+    lab.secret("desk", "webhook_secret", &before[0].secret);
+    for wish in [HookWish::Look, HookWish::Keep, HookWish::Remove] {
+        let report = lab.hooks("desk", wish).await.expect("it looks");
+        assert_eq!((report.done.len(), report.is_well(), report.subscriptions.len()), (0, true, 1), "{report:?}");
+        assert!(report.subscriptions[0].by_rule && report.subscriptions[0].topics == [TRIGGER], "{report:?}");
+        assert!(
+            report.notes[0].contains("left alone") && report.notes[0].contains("delete it there first"),
+            "{report:?}"
+        );
+        assert_eq!(lab.ours("desk"), before);
+    }
+    // Who switches it off wants another one.
+    lab.sandbox.switch_webhook(now, "desk", before[0].id, "inactive");
+    let report = lab.register("desk").await;
+    assert!(matches!(report.done.as_slice(), [HookStep::Subscribed { .. }]), "{report:?}");
+    assert!(report.subscriptions.iter().any(|entry| entry.by_rule && entry.state == Standing::Unused), "{report:?}");
+    lab.secret("desk", "webhook_secret", &lab.ours("desk")[1].secret.clone());
+    assert!(lab.register("desk").await.is_well());
+    // Switched on again, it does not cost ours its place.
+    lab.sandbox.switch_webhook(now, "desk", before[0].id, "active");
+    assert_eq!((lab.register("desk").await.done.len(), lab.ours("desk").len()), (0, 2));
+    lab.hooks("desk", HookWish::Remove).await.expect("it removes");
+    assert_eq!(lab.ours("desk"), before);
+}
+
+/// Webhooks are for administrators: whoever is none is told so.
+#[tokio::test]
+async fn an_agent_cannot_make_a_webhook() {
+    let lab = desk_site(&[("desk", "role", "agent")]).await;
+    let refused = lab.hooks("desk", HookWish::Keep).await;
+    let Err(EngineError::Vendor { error, .. }) = refused else { panic!("{refused:?}") };
+    assert!(error.message.contains("webhooks are for administrators"), "{error}");
 }
 
 /// Two for the same: one stays, the one that delivers.
@@ -421,7 +564,6 @@ async fn what_cannot_be_done_says_what_to_do() {
         ("medusa", Vendor::Medusa),
         ("rt", Vendor::Rt),
         ("shop", Vendor::Woocommerce),
-        ("zendesk", Vendor::Zendesk),
     ];
     let mut lab = Lab::new(&systems).await;
     let refused = |outcome: Result<HookReport, EngineError>| match outcome {
@@ -438,7 +580,6 @@ async fn what_cannot_be_done_says_what_to_do() {
         ("hubspot", "app's settings"),
         ("medusa", "add the subscriber"),
         ("rt", "takes no webhooks"),
-        ("zendesk", "trigger"),
     ] {
         let (keys, told) = refused(lab.hooks(name, HookWish::Keep).await);
         assert!(keys.is_empty() && told.contains(words), "{name}: {told}");
@@ -447,7 +588,7 @@ async fn what_cannot_be_done_says_what_to_do() {
     assert_eq!(refused(lab.hooks("shop", HookWish::Remove).await).0, "connections.shop.read_only");
     // Together they are told of, and nothing is changed.
     let reports = lab.engine(lab.network()).hooks(&[], HookWish::Keep).await.expect("it tells");
-    assert_eq!(reports.iter().filter(|report| report.why_not.is_some()).count(), 6);
+    assert_eq!(reports.iter().filter(|report| report.why_not.is_some()).count(), 5);
     let lacking: Vec<_> = reports.iter().filter_map(|report| report.error.as_deref()).collect();
     assert!(matches!(lacking.as_slice(), [words] if words.contains("read_only")), "{lacking:?}");
     assert!(lab.sandbox.log().is_empty());

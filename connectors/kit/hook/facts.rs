@@ -1,6 +1,7 @@
 //! `[hooks]` of a `connector.toml`: how the vendor's webhooks are verified and read.
 //!
-//! A *place* is a header name, or a pointer into the event when it starts with `/`.
+//! A *place* is a header name, or a pointer into the event when it starts with `/`. Where deliveries come in several forms,
+//! a list of places says where each has it.
 
 use std::collections::BTreeMap;
 
@@ -16,15 +17,15 @@ pub struct HookFacts {
     /// Ways to verify a delivery. A way counts when its secrets are set; one that holds is enough.
     pub verify: Vec<VerifyFacts>,
     /// Place of the topic. When not given, every event is of the one topic listed.
-    pub topic: Option<String>,
+    pub topic: Option<Places>,
     /// Place of the vendor's id of this delivery; a pointer goes into the whole body.
     pub delivery_id: Option<String>,
     /// Place of the vendor's id of the event, which several deliveries may share.
     pub event_id: Option<String>,
     /// Place of the record's id.
-    pub id: String,
+    pub id: Places,
     /// Place of the time of the change (ISO 8601, seconds or milliseconds since 1970).
-    pub occurred_at: Option<String>,
+    pub occurred_at: Option<Places>,
     /// Pointer to the list of events in a body; the whole body is one event when not given.
     pub events: Option<String>,
     /// The vendor announces itself with an unsigned form whose only field has this name and holds a number.
@@ -35,6 +36,16 @@ pub struct HookFacts {
     pub subscriptions: Option<SubscriptionFacts>,
     /// What the operator does instead where that cannot be done: a sentence.
     pub by_hand: Option<String>,
+}
+
+/// A place, or several of which the first counts that holds something.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a place, or a list of places")]
+pub enum Places {
+    /// The only one.
+    One(String),
+    /// In this order.
+    Several(Vec<String>),
 }
 
 /// One way to tell that a delivery comes from the vendor.
@@ -153,7 +164,8 @@ pub struct SubscriptionFacts {
     pub state: Option<String>,
     /// The state in which it delivers.
     pub active: Option<String>,
-    /// Pointer to the secret that the vendor made for it; without it the secret is chosen here, or belongs to the account.
+    /// Pointer to the secret that the vendor made for it, in the list or where code asks for it; without it the secret is
+    /// chosen here, or belongs to the account.
     pub secret: Option<String>,
     /// Making one.
     pub create: SubscribeFacts,
@@ -191,6 +203,16 @@ fn body_only() -> Vec<SignedPart> {
 
 fn five_minutes() -> String {
     "5m".to_owned()
+}
+
+impl Places {
+    /// All of them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &String> {
+        match self {
+            Places::One(place) => std::slice::from_ref(place).iter(),
+            Places::Several(places) => places.iter(),
+        }
+    }
 }
 
 impl VerifyKind {

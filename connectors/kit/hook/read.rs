@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::facts::{HookFacts, TopicFacts};
+use super::facts::{HookFacts, Places, TopicFacts};
 use super::{Delivery, Hint, HookRefusal, Intake, RefusalKind};
 use crate::kit::redact::Redactor;
 use crate::kit::time;
@@ -55,12 +55,15 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn hint(&self) -> Result<Hint, HookRefusal> {
         let (topic, about) = self.topic()?;
-        let place = about.id.as_ref().unwrap_or(&self.facts.id);
-        let external_id = self.text(place, self.event).ok_or_else(|| {
-            unreadable(format!("an event of topic {} holds no id at {place}", self.redactor.excerpt(&topic, TOPIC)))
+        let own = about.id.clone().map(Places::One);
+        let places = own.as_ref().unwrap_or(&self.facts.id);
+        let external_id = self.first_text(places).ok_or_else(|| {
+            let topic = self.redactor.excerpt(&topic, TOPIC);
+            unreadable(format!("an event of topic {topic} holds no id at {}", in_words(places)))
         })?;
         let changed = about.changed.as_ref().and_then(|place| names(self.event.pointer(place)?));
         let read = |place: &Option<String>, value| place.as_ref().and_then(|place| self.text(place, value));
+        let time = |place: &String| time::parse(&self.value(place, self.event)?);
         Ok(Hint {
             stream: about.stream.clone(),
             external_id,
@@ -69,20 +72,20 @@ impl Reader<'_> {
             event_id: read(&self.facts.event_id, self.event),
             deleted: about.deleted,
             changed,
-            occurred_at: self.facts.occurred_at.as_ref().and_then(|place| time::parse(&self.value(place, self.event)?)),
+            occurred_at: self.facts.occurred_at.as_ref().and_then(|places| places.iter().find_map(time)),
             topic,
         })
     }
 
     fn topic(&self) -> Result<(String, &TopicFacts), HookRefusal> {
-        let Some(place) = &self.facts.topic else {
+        let Some(places) = &self.facts.topic else {
             let only = self.facts.topics.iter().next();
             let (topic, about) = only.ok_or_else(|| unreadable("the manifest lists no topic"))?;
             return Ok((topic.clone(), about));
         };
-        let topic = self
-            .text(place, self.event)
-            .ok_or_else(|| unreadable(format!("there is no topic at {place}: it is no webhook of this vendor")))?;
+        let topic = self.first_text(places).ok_or_else(|| {
+            unreadable(format!("there is no topic at {}: it is no webhook of this vendor", in_words(places)))
+        })?;
         match self.facts.topics.get(&topic) {
             Some(about) => Ok((topic, about)),
             None => Err(HookRefusal::new(
@@ -103,6 +106,11 @@ impl Reader<'_> {
         }
     }
 
+    /// What stands at the first of these places that holds a name or an id.
+    fn first_text(&self, places: &Places) -> Option<String> {
+        places.iter().find_map(|place| self.text(place, self.event))
+    }
+
     /// A name or an id: a text that is not empty, or a whole number.
     fn text(&self, place: &str, value: &Value) -> Option<String> {
         match self.value(place, value)? {
@@ -111,6 +119,10 @@ impl Reader<'_> {
             _ => None,
         }
     }
+}
+
+fn in_words(places: &Places) -> String {
+    places.iter().map(String::as_str).collect::<Vec<_>>().join(" or ")
 }
 
 /// The names of what changed; none when the vendor does not say, or says it in a way not known here, since then

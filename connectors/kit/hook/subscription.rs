@@ -51,6 +51,8 @@ pub struct Subscription {
     pub at_address: bool,
     /// Whether its deliveries can be verified with what is configured here, as far as the vendor shows.
     pub verifiable: bool,
+    /// Whether a rule that somebody made by hand at the vendor sends through it: it is not ours to change.
+    pub by_rule: bool,
 }
 
 /// A subscription as it should be.

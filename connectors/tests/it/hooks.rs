@@ -412,7 +412,7 @@ fn a_secret_can_be_replaced_without_a_gap() {
 #[test]
 fn without_a_secret_nothing_is_taken() {
     let none = HeaderMap::new();
-    for connector in ["woocommerce", "chatwoot", "hubspot", "medusa", "shopify"] {
+    for connector in ["woocommerce", "chatwoot", "hubspot", "medusa", "shopify", "zendesk"] {
         let connection = shipped(connector, &[]);
         assert!(!connection.takes_hooks());
         let refusal = connection.hook(&post(&none, b"{}"), START).unwrap_err();
@@ -499,6 +499,11 @@ fn hook_facts_are_checked() {
         ("stream = \"ticket\"", "stream = \"ticket\", changed = \"x\"", "`x` is no pointer"),
         ("stream = \"ticket\"", "stream = \"ticket\", parent = \"x y\"", "not a header name"),
         ("topic = \"/type\"", "topic = \"a b\"", "not a header name"),
+        ("topic = \"/type\"", "topic = [\"/type\", \"a b\"]", "not a header name"),
+        ("topic = \"/type\"", "topic = []", "there is no place in the list"),
+        ("topic = \"/type\"", "topic = 1", "a place, or a list of places"),
+        ("id = \"/detail/id\"", "id = [\"detail id\"]", "not a header name"),
+        ("occurred_at = \"/time\"", "occurred_at = []", "there is no place in the list"),
         ("topic = \"/type\"", "topic = \"/type\"\nevents = \"list\"", "`list` is no pointer"),
         ("topic = \"/type\"", "topic = \"/type\"\nping = \"\"", "a field with a name"),
         ("[hooks.topics]\n", "[hooks.topics]\nother = { stream = \"ticket\" }\n[hooks.none]\n", "unknown field `none`"),
@@ -541,6 +546,48 @@ fn the_example_in_the_documentation_works() {
     let manifest = format!("{}\n{example}", manifest_source("crm").unwrap());
     let manifest = Manifest::parse(&manifest, "crm.toml").unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert!(manifest.hooks.is_some() && !manifest.requires("webhook_secret") && manifest.requires("token"));
+}
+
+/// What events send and what a trigger's template sends are both read, each from its own places.
+#[test]
+fn zendesk_tells_in_two_forms() {
+    let desk = shipped("zendesk", &[("webhook_secret", "s3cret")]);
+    let from = |body: &str| {
+        let stamp = "2026-03-04T09:15:00Z";
+        let signature = base64(&mac("s3cret", &[stamp.as_bytes(), body.as_bytes()]));
+        let headers = headers([
+            ("X-Zendesk-Webhook-Signature", &*signature),
+            ("X-Zendesk-Webhook-Signature-Timestamp", stamp),
+            ("X-Zendesk-Webhook-Invocation-Id", "8350205582"),
+        ]);
+        desk.hook(&post(&headers, body.as_bytes()), START)
+    };
+    let event = |name: &str| {
+        json!({
+            "account_id": 22_129_848, "detail": { "id": "5158", "status": "SOLVED", "subject": "Broken widget" },
+            "event": { "previous": "OPEN", "current": "SOLVED", "meta": { "sequence": { "id": "CE4A", "position": 1 } } },
+            "id": "cbe4028c-7239-495d-b020-f22348516046", "subject": "zen:ticket:5158",
+            "time": "2026-03-04T09:14:59.672717030Z", "type": format!("zen:event-type:ticket.{name}"),
+            "zendesk_event_version": "2022-11-06",
+        })
+        .to_string()
+    };
+    let hint = from(&event("status_changed")).unwrap().hints.remove(0);
+    assert_eq!((hint.stream.as_str(), hint.external_id.as_str(), hint.deleted), ("ticket", "5158", false));
+    assert_eq!(hint.topic, "zen:event-type:ticket.status_changed");
+    assert_eq!(hint.event_id.as_deref(), Some("cbe4028c-7239-495d-b020-f22348516046"));
+    assert_eq!((hint.delivery_id.as_deref(), hint.occurred_at), (Some("8350205582"), Some(START - 328)));
+    assert!(from(&event("soft_deleted")).unwrap().hints[0].deleted);
+    assert_eq!(kind(from(&event("comment_added"))), RefusalKind::UnknownTopic);
+    assert_eq!(kind(from(&event("status_changed").replace("\"id\":\"5158\",", ""))), RefusalKind::Unreadable);
+
+    // Whatever else the template's author wrote into it.
+    let template = r#"{"event":"ticket.updated","type":"incident","ticket":{"id":"81","status":"Solved","updated_at":"2026-03-04T09:14:58Z"}}"#;
+    let hint = from(template).unwrap().hints.remove(0);
+    assert_eq!((hint.topic.as_str(), hint.external_id.as_str()), ("ticket.updated", "81"));
+    assert_eq!((hint.event_id, hint.occurred_at), (None, Some(START - 2_000)));
+    let refusal = from(r#"{"ticket":{"id":"81"}}"#).unwrap_err();
+    assert!(refusal.message.contains("no topic at /event or /type"), "{refusal}");
 }
 
 /// JSON that looks like what vendors send, and JSON that does not.

@@ -12,7 +12,7 @@ use counterpart_connectors::{
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::{START, spec};
+use crate::{START, open, spec};
 
 const BASE: &str = "https://sync.example/hooks/house";
 const SECRET: &str = "s3cret/of the house";
@@ -77,6 +77,7 @@ async fn the_example_in_the_documentation_subscribes() {
         active: state == "enabled",
         at_address,
         verifiable: true,
+        by_rule: false,
     };
     let expected = [
         ours("7", "person.created", "enabled", true),
@@ -186,4 +187,84 @@ fn every_shipped_connector_with_webhooks_says_how() {
         let Some(hooks) = manifest.hooks else { continue };
         assert!(hooks.subscriptions.is_some() != hooks.by_hand.is_some(), "{name}");
     }
+}
+
+/// Webhooks of an account over two pages, ours among them; `secret` answers for ours.
+fn zendesk(secret: (u16, Value), configured: Option<&str>) -> (Connection, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = asked.clone();
+    let script = Script::new(move |request: &http::Request<Bytes>| {
+        let address = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+        let row = |id: &str, endpoint: &str, topic: &str| json!({ "id": id, "status": "active", "subscriptions": [topic], "endpoint": endpoint });
+        let (status, body) = match address.as_str() {
+            "/api/v2/webhooks?page%5Bsize%5D=100" => {
+                let rows = [row("01A", "https://elsewhere.example/", "zen:event-type:user.deleted")];
+                (200, json!({ "meta": { "has_more": true, "after_cursor": "MDE=" }, "webhooks": rows }))
+            }
+            "/api/v2/webhooks?page%5Bsize%5D=100&page%5Bafter%5D=MDE%3D" => {
+                let rows =
+                    [row("01B", BASE, "zen:event-type:ticket.created"), row("01C", BASE, "conditional_ticket_events")];
+                (200, json!({ "meta": { "has_more": false }, "webhooks": rows }))
+            }
+            path if path.ends_with("/signing_secret") => secret.clone(),
+            _ => (204, Value::Null),
+        };
+        noted.lock().unwrap().push(format!(
+            "{} {address} {}",
+            request.method(),
+            String::from_utf8_lossy(request.body())
+        ));
+        let answer = http::Response::builder().status(status);
+        Ok(answer.body(Bytes::from(if body.is_null() { String::new() } else { body.to_string() })).unwrap())
+    });
+    let mut spec = spec("zendesk");
+    spec.settings.insert("base_url".to_owned(), json!("https://house.example/api/v2"));
+    spec.secrets.extend(configured.map(|secret| ("webhook_secret".to_owned(), SecretString::from(secret))));
+    (open(spec, Arc::new(script)), asked)
+}
+
+/// Zendesk shows a secret only to who asks for it: that is done for webhooks at our address, where there is one to compare.
+#[tokio::test]
+async fn a_secret_that_is_not_listed_is_asked_for() {
+    let shown = || (200, json!({ "signing_secret": { "secret": SECRET, "algorithm": "SHA256" } }));
+    for (configured, verifiable) in [(None, false), (Some("of another one"), false), (Some(SECRET), true)] {
+        let (desk, asked) = zendesk(shown(), configured);
+        assert!(desk.secret_before_subscribing().is_empty(), "Zendesk makes it");
+        let found = desk.subscriptions(Lane::Repair, BASE).await.unwrap();
+        let told: Vec<_> = found.iter().map(|one| (one.id.as_str(), one.by_rule, one.verifiable)).collect();
+        assert_eq!(told, [("01B", false, verifiable), ("01C", true, verifiable)]);
+        let secrets = asked.lock().unwrap().iter().filter(|call| call.contains("signing_secret")).count();
+        assert_eq!(secrets, if configured.is_some() { 2 } else { 0 });
+    }
+    // Somebody deleted it meanwhile.
+    let (desk, _) = zendesk((404, json!({})), Some(SECRET));
+    assert!(desk.subscriptions(Lane::Repair, BASE).await.unwrap().iter().all(|one| !one.verifiable));
+    for (status, kind) in [(200, ErrorKind::Contract), (403, ErrorKind::Forbidden)] {
+        let (desk, _) = zendesk((status, json!({ "signing_secret": {} })), Some(SECRET));
+        let error = desk.subscriptions(Lane::Repair, BASE).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+        assert!(!error.message.contains(SECRET));
+    }
+}
+
+/// Only events are subscribed to, and what was switched off is switched on with what it has.
+#[tokio::test]
+async fn zendesk_is_asked_for_events() {
+    let (desk, asked) = zendesk((404, Value::Null), None);
+    let topics: Vec<String> = desk.hook_topics(&["ticket".to_owned()].into()).into_iter().collect();
+    assert!(topics.len() == 13 && topics.iter().all(|topic| topic.starts_with("zen:event-type:ticket.")), "{topics:?}");
+    desk.subscribe(Lane::Repair, BASE, None, &topics[..1]).await.unwrap();
+    desk.subscribe(Lane::Repair, BASE, Some("01B"), &topics[..1]).await.unwrap();
+    desk.unsubscribe(Lane::Repair, "01B").await.unwrap();
+    let asked = asked.lock().unwrap();
+    let sent = |at: usize| -> Value { serde_json::from_str(asked[at].splitn(3, ' ').nth(2).unwrap()).unwrap() };
+    assert!(asked[0].starts_with("POST /api/v2/webhooks {"), "{asked:?}");
+    let created = json!({ "webhook": {
+        "name": "Counterpart", "status": "active", "endpoint": BASE, "http_method": "POST", "request_format": "json",
+        "subscriptions": [&topics[0]],
+    } });
+    assert_eq!(sent(0), created);
+    assert!(asked[1].starts_with("PATCH /api/v2/webhooks/01B {"), "{asked:?}");
+    assert_eq!(sent(1), json!({ "webhook": { "status": "active", "subscriptions": [&topics[0]] } }));
+    assert_eq!(asked[2], "DELETE /api/v2/webhooks/01B ");
 }

@@ -2,14 +2,17 @@
 //!
 //! The link to a conversation is a custom field; its id is the setting `chat_field` (900001). `webhook_secret` makes a
 //! trigger tell of every created and changed ticket, our own changes too; `webhook_topics` narrows that to
-//! `ticket.created` or `ticket.updated`. `search_lag_ms` (0) is how late a list by external id shows a new ticket.
+//! `ticket.created` or `ticket.updated`. `search_lag_ms` (0) is how late a list by external id shows a new ticket. `role`
+//! (admin) is what the user of the token is: an `agent` may not manage webhooks.
+
+pub(crate) mod hooks;
 
 use http::{Method, Response};
 use serde_json::{Map, Value, json};
 
+use self::hooks::{changes, from_to, loud, told};
 use crate::answer::{self, Query, base64, header, to_base64, with_header};
 use crate::faults::Fate;
-use crate::hooks::{HookDelivery, Pending, sign, uuid};
 use crate::instance::{Instance, stored};
 use crate::people::Person;
 use crate::tickets::{Kept, NewTicket, Row};
@@ -100,10 +103,6 @@ fn requester(instance: &mut Instance, now: Millis, email: &str, name: &str) -> u
     made.id.parse().unwrap_or(0)
 }
 
-fn told(instance: &mut Instance, id: u64, event: &str) {
-    instance.hooks.happened(event, id, &Value::Null, false);
-}
-
 /// A customer opens a ticket.
 pub(crate) fn open(instance: &mut Instance, now: Millis, new: &NewTicket) -> u64 {
     let mut row = Row { subject: new.subject.clone(), status: "new".to_owned(), ..Row::default() };
@@ -114,61 +113,32 @@ pub(crate) fn open(instance: &mut Instance, now: Millis, new: &NewTicket) -> u64
     }
     let id = instance.desk.open(now, row);
     instance.desk.note(now, id, "Create").text = Some(new.subject.clone());
-    told(instance, id, "ticket.created");
+    told(instance, now, id, "ticket.created", vec![("created", json!({}))]);
     id
 }
 
 /// Somebody of the staff sets a status; `deleted` deletes.
 pub(crate) fn set_status(instance: &mut Instance, now: Millis, id: u64, status: &str) {
-    if change_status(instance, now, id, status) {
-        told(instance, id, "ticket.updated");
+    if let Some(event) = change_status(instance, now, id, status) {
+        told(instance, now, id, "ticket.updated", vec![event]);
     }
 }
 
-fn change_status(instance: &mut Instance, now: Millis, id: u64, status: &str) -> bool {
-    let Some(row) = instance.desk.rows.get_mut(&id) else { return false };
+/// The event that tells of it; none when the status is that already.
+fn change_status(instance: &mut Instance, now: Millis, id: u64, status: &str) -> Option<(&'static str, Value)> {
+    let row = instance.desk.rows.get_mut(&id)?;
     if row.status == status {
-        return false;
+        return None;
     }
     let old = std::mem::replace(&mut row.status, status.to_owned());
     let entry = instance.desk.note(now, id, "Status");
+    let event = match (old.as_str(), status) {
+        (_, "deleted") => ("soft_deleted", json!({})),
+        ("deleted", _) => ("undeleted", json!({})),
+        _ => ("status_changed", from_to(&loud(&old), &loud(status))),
+    };
     (entry.old, entry.new) = (Some(old), Some(status.to_owned()));
-    true
-}
-
-pub(crate) fn first_hooks(instance: &mut Instance, topics: Vec<String>, secret: &str) {
-    let usual = || vec!["ticket.created".to_owned(), "ticket.updated".to_owned()];
-    let topics = if topics.is_empty() { usual() } else { topics };
-    instance.hooks.register(0, "Trigger", "http://localhost/", topics, secret);
-}
-
-/// One delivery: what somebody wrote into the trigger's template, signed over time and body without anything between.
-pub(crate) fn deliver(instance: &mut Instance, now: Millis, pending: &Pending) -> Option<HookDelivery> {
-    let serial = instance.hooks.serial();
-    let hook = instance.hooks.registered.get(&pending.hook)?;
-    let row = instance.desk.rows.get(&pending.resource)?;
-    let name = &instance.spec.name;
-    let shown = json!({
-        "ticket": {
-            "id": row.id.to_string(), "status": row.status, "external_id": row.external_id,
-            "updated_at": time::iso(row.updated_at),
-        },
-        "event": pending.topic,
-    });
-    let body = shown.to_string().into_bytes();
-    let stamp = time::iso(now);
-    let signature = to_base64(&sign(&hook.secret, &[stamp.as_bytes(), &body].concat()));
-    let headers = [
-        ("Content-Type", "application/json; charset=utf-8".to_owned()),
-        ("User-Agent", "Zendesk Webhook".to_owned()),
-        ("X-Zendesk-Webhook-Id", hook.id.to_string()),
-        ("X-Zendesk-Webhook-Invocation-Id", uuid(&format!("{name} invocation {serial}"))),
-        ("X-Zendesk-Webhook-Signature-Timestamp", stamp),
-        ("X-Zendesk-Webhook-Signature", signature),
-    ];
-    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    let url = hook.url.clone();
-    Some(HookDelivery { instance: name.clone(), url, headers, body, at: now, path_secret: None })
+    Some(event)
 }
 
 // ---- the API -------------------------------------------------------------------------------------------------------
@@ -222,8 +192,10 @@ pub(crate) fn answer(
                 _ => not_found(),
             }
         }
+        (_, ["webhooks", rest @ ..]) => hooks::answer(instance, now, request, rest, query, &base),
         (&Method::GET, ["users", "me"]) => {
-            let me = json!({ "id": AGENT, "name": "Sync", "email": "sync@example.test", "role": "admin" });
+            let role = instance.setting("role").unwrap_or("admin");
+            let me = json!({ "id": AGENT, "name": "Sync", "email": "sync@example.test", "role": role });
             answer::json(200, &json!({ "user": me }))
         }
         (&Method::GET, ["users", "search"]) => {
@@ -393,7 +365,7 @@ fn create(
     let entry = instance.desk.note(now, id, "Create");
     entry.text = Some(text);
     entry.public = comment["public"] != false;
-    told(instance, id, "ticket.created");
+    told(instance, now, id, "ticket.created", vec![("created", json!({}))]);
     let shown = ticket(instance, &instance.desk.rows[&id], base);
     let body_shown = json!({ "ticket": shown, "audit": { "id": id, "ticket_id": id, "events": [] } });
     let location = format!("{base}api/v2/tickets/{id}.json");
@@ -453,10 +425,13 @@ fn update(instance: &mut Instance, now: Millis, id: u64, wanted: &Value, base: &
     if status.is_some_and(|status| !STATUSES.contains(&status)) {
         return invalid("status", "Status is not valid");
     }
+    let before = row.clone();
     let mut events = Vec::new();
+    let mut hooks = Vec::new();
     if apply(instance, id, wanted) {
         instance.desk.note(now, id, "Set");
         events.push(json!({ "type": "Change" }));
+        hooks.extend(changes(&before, &instance.desk.rows[&id]));
     }
     let comment = &wanted["comment"];
     if let Some(text) = stored(&comment["body"]).filter(|text| !text.trim().is_empty()) {
@@ -465,15 +440,18 @@ fn update(instance: &mut Instance, now: Millis, id: u64, wanted: &Value, base: &
         let entry = instance.desk.note(now, id, if public { "Correspond" } else { "Comment" });
         entry.public = public;
         entry.text = Some(text.clone());
+        let told = json!({ "comment": { "id": entry.id.to_string(), "body": text, "is_public": public } });
         events.push(json!({ "id": entry.id, "type": "Comment", "body": text, "public": public }));
+        hooks.push(("comment_added", told));
     }
     if let Some(status) = status
-        && change_status(instance, now, id, status)
+        && let Some(event) = change_status(instance, now, id, status)
     {
+        hooks.push(event);
         events.push(json!({ "type": "Change", "field_name": "status", "value": status }));
     }
     if !events.is_empty() {
-        told(instance, id, "ticket.updated");
+        told(instance, now, id, "ticket.updated", hooks);
     }
     let shown = ticket(instance, &instance.desk.rows[&id], base);
     answer::json(200, &json!({ "ticket": shown, "audit": { "ticket_id": id, "events": events } }))
