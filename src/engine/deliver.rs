@@ -16,8 +16,8 @@ use counterpart_core::event::overtakes;
 use counterpart_core::gate::{
     self, Consent, Decision, DropReason, Intent, LiveEvent, Origin, Purpose, Recipient, Session,
 };
-use counterpart_core::normalize;
-use serde_json::Value;
+use counterpart_core::identity::{self, IdentityRules, Key, KeyKind, Member};
+use counterpart_core::{FieldName, Fields, PersonName, Value, normalize};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
@@ -47,6 +47,10 @@ const ASK_RARELY_MS: Millis = 6 * 3_600_000;
 /// Pages of a conversation that are searched for an attempt.
 const MAX_PAGES: usize = 200;
 pub(super) const NO_ROUTE: &str = "no_route";
+const WHOSE_NUMBER: &str = "no_route: whose the phone number is, is not clear";
+const SEVERAL: &str = "no_route: what is known of the person leads to several people";
+/// The number of a record that is none: what an event says of its person.
+const ASKED: i64 = -1;
 const GONE: &str = "its conversation is gone: it looks for another";
 const FELL_BACK: &str = "it takes the fallback";
 const SESSION_CLOSED: &str = "session_closed";
@@ -77,6 +81,16 @@ impl Todo {
             Todo::OpenTicket { .. } | Todo::SetTickets { .. } => row.conversation.clone(),
         }
     }
+}
+
+/// Who a message is for.
+struct Known {
+    /// The records of that person; nobody's where it is in doubt who that is.
+    people: Vec<Record>,
+    /// The records of everybody who has the address or the number: whoever of them wants no messages gets none.
+    everybody: Vec<Record>,
+    /// Why nobody is taken for that person although there are some.
+    doubt: Option<&'static str>,
 }
 
 /// What to do with a row now.
@@ -224,7 +238,7 @@ impl Worker<'_> {
             return Ok(());
         };
         let id = conversation.to_owned();
-        let gone = RemoteRecord { id, body: Value::Null, updated_at: None, version: None, deleted: true };
+        let gone = RemoteRecord { id, body: serde_json::Value::Null, updated_at: None, version: None, deleted: true };
         let row = observe_document(document, gone).row;
         self.engine.store.observe_one(&wired.name, "conversation", &row, self.engine.clock.now()).await?;
         Ok(())
@@ -302,12 +316,12 @@ impl Worker<'_> {
         {
             return dropped(&format!("overtaken by {by}"));
         }
-        let people = self.known_as(flow, row).await?;
+        let known = self.known_as(wired, flow, row).await?;
         let late = now.saturating_sub(event.happened_at()) > flow.gate.max_age.ms();
         let way = match row.action {
-            ActKind::OpenTicket => self.requester(row, &people, late, now).await?,
+            ActKind::OpenTicket => self.requester(row, &known.people, late, now).await?,
             ActKind::SetTicket => self.tickets(wired, flow, row, &stored, late, now).await?,
-            _ => self.way(wired, flow, row, &people, late, now).await?,
+            _ => self.way(wired, flow, row, &known, late, now).await?,
         };
         if row.action != ActKind::Send {
             return Ok(way);
@@ -322,7 +336,7 @@ impl Worker<'_> {
             _ => Vec::new(),
         };
         let mut recipient =
-            Recipient { consent: consent(&people), zone: row.party.timezone.clone(), session: None, sent_at };
+            Recipient { consent: consent(&known.everybody), zone: row.party.timezone.clone(), session: None, sent_at };
         let mut decision = gate::decide(&intent, &recipient, &flow.gate, now);
         // Only what would go out now is worth the question.
         if let (Decision::Pass, Verdict::Go(Todo::Talk { conversation })) = (&decision, &way) {
@@ -353,8 +367,12 @@ impl Worker<'_> {
             }),
             Decision::Drop(_) => Ok(Verdict::Drop {
                 // What could not be sent in time for want of a conversation says so.
-                reason: match (&way, row.reason.as_deref()) {
-                    (Verdict::Hold { .. }, Some(NO_ROUTE)) => NO_ROUTE.to_owned(),
+                reason: match way {
+                    Verdict::Hold { reason: why, .. }
+                        if is_no_route(&why) && row.reason.as_deref().is_some_and(is_no_route) =>
+                    {
+                        why
+                    }
                     _ => reason,
                 },
             }),
@@ -406,26 +424,50 @@ impl Worker<'_> {
         Ok(opened.iter().any(follows))
     }
 
-    /// The records of the person a message concerns, at all systems. Who is known by neither address nor number is looked for
-    /// where the event happened.
-    async fn known_as(&self, flow: &FlowConfig, row: &Message) -> Result<Vec<Record>, EngineError> {
+    /// The records of the person a message concerns, at all systems. Only the strongest key leads to somebody: a number is
+    /// asked for where nobody has the address, and may be a household's or a company's. Who is known by neither address nor
+    /// number is looked for where the event happened.
+    async fn known_as(&self, wired: &Wired, flow: &FlowConfig, row: &Message) -> Result<Known, EngineError> {
         let store = &self.engine.store;
-        let mut keys = Vec::new();
-        if let Some(email) = &row.party.email {
-            keys.push(("email".to_owned(), normalize::email(email)));
+        let rules = self.engine.config.syncs.first().map(|sync| sync.identity.clone()).unwrap_or_default();
+        let party = said_of(&row.party);
+        let keys = identity::keys(&party, &rules);
+        let of = |kind: KeyKind| keys.iter().filter(|key| key.kind == kind).map(Key::to_parts).collect::<Vec<_>>();
+        let by_address = self.completed(store.records_by_keys(STREAM, &of(KeyKind::Email)).await?).await?;
+        let holders = store.records_by_keys(STREAM, &of(KeyKind::Phone)).await?;
+        let by_number = self.completed(holders.clone()).await?;
+        let mut doubt = None;
+        let mut people = match &row.party.id {
+            _ if !by_address.is_empty() => by_address,
+            Some(id) if keys.is_empty() => {
+                self.completed(store.record(&flow.from, STREAM, id).await?.into_iter().collect()).await?
+            }
+            _ => {
+                // Nobody has the address of the event, so that any address is another one.
+                let contradicted =
+                    row.party.email.is_some() && by_number.iter().any(|record| has_address(record, &rules));
+                if !holders.is_empty() && (contradicted || !is_one_person(&party, &holders, &rules)) {
+                    doubt = Some(WHOSE_NUMBER);
+                }
+                by_number.clone()
+            }
+        };
+        let here = people.iter().filter(|record| record.connection == wired.name);
+        if doubt.is_none() && here.filter_map(|record| record.entity_id).collect::<BTreeSet<i64>>().len() > 1 {
+            doubt = Some(SEVERAL);
         }
-        if let Some(phone) = &row.party.phone
-            && let Ok(number) = normalize::phone(phone, row.party.country.as_deref())
-        {
-            keys.push(("phone".to_owned(), number));
+        let everybody = people.iter().cloned().chain(by_number).collect();
+        if doubt.is_some() {
+            people.clear();
         }
-        let mut found = store.records_by_keys(STREAM, &keys).await?;
-        if let Some(id) = row.party.id.as_deref().filter(|_| keys.is_empty()) {
-            found.extend(store.record(&flow.from, STREAM, id).await?);
-        }
+        Ok(Known { people, everybody, doubt })
+    }
+
+    /// These records, and all others that stand for the same people.
+    async fn completed(&self, mut found: Vec<Record>) -> Result<Vec<Record>, EngineError> {
         let entities: BTreeSet<i64> = found.iter().filter_map(|record| record.entity_id).collect();
         let entities: Vec<i64> = entities.into_iter().collect();
-        found.extend(store.records_of_entities(STREAM, &entities).await?);
+        found.extend(self.engine.store.records_of_entities(STREAM, &entities).await?);
         found.sort_by_key(|record| record.id);
         found.dedup_by_key(|record| record.id);
         Ok(found)
@@ -437,7 +479,7 @@ impl Worker<'_> {
         wired: &Arc<Wired>,
         flow: &FlowConfig,
         row: &Message,
-        people: &[Record],
+        person: &Known,
         late: bool,
         now: Millis,
     ) -> Result<Verdict, EngineError> {
@@ -452,7 +494,7 @@ impl Worker<'_> {
             let known = self.engine.store.document(&wired.name, "conversation", named).await?;
             found.push((named.clone(), known.map(parsed).unwrap_or_default()));
         } else {
-            for record in people.iter().filter(|record| record.connection == wired.name) {
+            for record in person.people.iter().filter(|record| record.connection == wired.name) {
                 let there = self
                     .engine
                     .store
@@ -475,9 +517,10 @@ impl Worker<'_> {
             {
                 return Ok(Verdict::Go(Todo::Begin { contact }));
             }
+            let reason = person.doubt.unwrap_or(NO_ROUTE).to_owned();
             return Ok(match late && row.action != ActKind::Send {
-                true => Verdict::Drop { reason: NO_ROUTE.to_owned() },
-                false => Verdict::Hold { until: now + NO_ROUTE_MS, reason: NO_ROUTE.to_owned() },
+                true => Verdict::Drop { reason },
+                false => Verdict::Hold { until: now + NO_ROUTE_MS, reason },
             });
         };
         if !closes {
@@ -533,8 +576,9 @@ impl Worker<'_> {
             let keys = keys.iter().filter(|(kind, _)| *kind != CONVERSATION || of_this_chat(&source.wired.name));
             for (kind, value) in keys {
                 let found = self.engine.store.documents_by_key(&source.wired.name, "ticket", kind, value).await?;
-                let open =
-                    |value: Value| !serde_json::from_value::<Ticket>(value).unwrap_or_default().status.is_closed();
+                let open = |value: serde_json::Value| {
+                    !serde_json::from_value::<Ticket>(value).unwrap_or_default().status.is_closed()
+                };
                 if found.into_iter().any(|(_, value)| open(value)) {
                     return Ok(true);
                 }
@@ -736,14 +780,46 @@ async fn confirm_gone(wired: &Wired, conversation: &str, error: &ConnectorError)
     }
 }
 
-fn parsed(value: Value) -> Conversation {
+fn parsed(value: serde_json::Value) -> Conversation {
     serde_json::from_value(value).unwrap_or_default()
+}
+
+/// Whether a reason says that there is no way to the customer.
+fn is_no_route(reason: &str) -> bool {
+    reason.strip_prefix(NO_ROUTE).is_some_and(|more| more.is_empty() || more.starts_with(": "))
+}
+
+/// What an event says of its person, as a record would.
+fn said_of(party: &Party) -> Fields {
+    let email = party.email.as_deref().map(|email| Value::Text(normalize::email(email)));
+    let phone = party.phone.as_deref().and_then(|phone| normalize::phone(phone, party.country.as_deref()).ok());
+    let parts = [&party.given_name, &party.family_name].into_iter().flatten().map(String::as_str).collect::<Vec<_>>();
+    let name = party.name.clone().or_else(|| (!parts.is_empty()).then(|| parts.join(" ")));
+    let name = name.map(|name| Value::Name(PersonName::whole(&name)));
+    let said = [("email", email), ("phone", phone.map(Value::Text)), ("name", name)];
+    said.into_iter().filter_map(|(field, value)| Some((FieldName::parse(field).ok()?, Slot::Set(value?)))).collect()
+}
+
+/// Whether the records with a number can be those of one person, the one of the event.
+fn is_one_person(party: &Fields, holders: &[Record], rules: &IdentityRules) -> bool {
+    let nobody = BTreeSet::new();
+    let asked = Member { id: ASKED, connection: "", external_id: "", entity: None, fields: party, apart: &nobody };
+    let member = |record| -> Member<'_> {
+        let Record { id, connection, external_id, entity_id, fields, apart, .. }: &Record = record;
+        Member { id: *id, connection, external_id, entity: *entity_id, fields, apart }
+    };
+    let members: Vec<Member<'_>> = holders.iter().map(member).chain([asked]).collect();
+    identity::resolve(&members, rules).groups.iter().any(|group| group.members.contains(&ASKED))
+}
+
+fn has_address(record: &Record, rules: &IdentityRules) -> bool {
+    identity::keys(&record.fields, rules).iter().any(|key| key.kind == KeyKind::Email)
 }
 
 /// The other way that the flow names, once there was none for as long as it says. A row that took it never goes back.
 fn or_fallback(way: Verdict, flow: &FlowConfig, row: &Message, now: Millis) -> Verdict {
     let (Verdict::Hold { until, reason }, Some(other)) = (&way, &flow.fallback) else { return way };
-    if reason != NO_ROUTE || row.fell_back {
+    if !is_no_route(reason) || row.fell_back {
         return way;
     }
     let due = row.created_at + other.after_ms;
@@ -759,8 +835,8 @@ fn consent(people: &[Record]) -> Consent {
     for record in people {
         let given = record.fields.iter().find(|(name, _)| name.as_str() == "consent.marketing");
         match given.map(|(_, slot)| slot) {
-            Some(Slot::Set(counterpart_core::Value::Bool(false))) => return Consent::OptedOut,
-            Some(Slot::Set(counterpart_core::Value::Bool(true))) => consent = Consent::Given,
+            Some(Slot::Set(Value::Bool(false))) => return Consent::OptedOut,
+            Some(Slot::Set(Value::Bool(true))) => consent = Consent::Given,
             _ => {}
         }
     }
