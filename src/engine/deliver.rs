@@ -49,6 +49,9 @@ const MAX_PAGES: usize = 200;
 pub(super) const NO_ROUTE: &str = "no_route";
 const WHOSE_NUMBER: &str = "no_route: whose the phone number is, is not clear";
 const SEVERAL: &str = "no_route: what is known of the person leads to several people";
+/// Why a message waits for another one's outcome.
+const MAY_BE_BEGUN: &str = "a conversation with them may have been begun: it is looked for first";
+const GIVEN_UP: &str = "not there after several attempts";
 /// The number of a record that is none: what an event says of its person.
 const ASKED: i64 = -1;
 const GONE: &str = "its conversation is gone: it looks for another";
@@ -62,8 +65,8 @@ const ECHO_MS: Millis = 10 * 60_000;
 /// What is done about a row.
 #[derive(Clone)]
 pub(super) enum Todo {
-    /// In this conversation.
-    Talk { conversation: String },
+    /// In this conversation; with that contact, where it is known.
+    Talk { conversation: String, contact: Option<String> },
     /// There is no conversation, and one can be begun with this contact.
     Begin { contact: String },
     /// At a desk, for this person.
@@ -76,9 +79,18 @@ impl Todo {
     /// The conversation that the row belongs to from now on.
     fn conversation(&self, row: &Message) -> Option<String> {
         match self {
-            Todo::Talk { conversation } => Some(conversation.clone()),
+            Todo::Talk { conversation, .. } => Some(conversation.clone()),
             Todo::Begin { contact } => Some(format!("{BEGUN}{contact}")),
             Todo::OpenTicket { .. } | Todo::SetTickets { .. } => row.conversation.clone(),
+        }
+    }
+
+    /// The contact who is written to.
+    fn contact(&self) -> Option<&str> {
+        match self {
+            Todo::Talk { contact, .. } => contact.as_deref(),
+            Todo::Begin { contact } => Some(contact),
+            Todo::OpenTicket { .. } | Todo::SetTickets { .. } => None,
         }
     }
 }
@@ -91,6 +103,16 @@ struct Known {
     everybody: Vec<Record>,
     /// Why nobody is taken for that person although there are some.
     doubt: Option<&'static str>,
+}
+
+impl Known {
+    /// The person's ids at a connection.
+    fn contacts(&self, connection: &str) -> impl Iterator<Item = &str> {
+        self.people
+            .iter()
+            .filter(move |record| record.connection == connection)
+            .map(|record| record.external_id.as_str())
+    }
 }
 
 /// What to do with a row now.
@@ -165,12 +187,14 @@ impl Worker<'_> {
         let conversation = todo.conversation(row);
         let conversation = conversation.as_deref();
         let late = mutation::is_planted(Mutation::SendsAreStoredAfterwards);
-        if !late && !self.engine.store.message_sending(row.id, conversation, self.engine.clock.now()).await? {
+        if !late
+            && !self.engine.store.message_sending(row.id, conversation, todo.contact(), self.engine.clock.now()).await?
+        {
             return Ok(true);
         }
         let outcome = self.act(wired, row, &todo).await?;
         if late {
-            self.engine.store.message_sending(row.id, conversation, self.engine.clock.now()).await?;
+            self.engine.store.message_sending(row.id, conversation, todo.contact(), self.engine.clock.now()).await?;
         }
         match outcome {
             Ok(acted) => {
@@ -205,7 +229,7 @@ impl Worker<'_> {
         todo: &Todo,
     ) -> Result<Result<Acted, ConnectorError>, EngineError> {
         let (kind, conversation) = match todo {
-            Todo::Talk { conversation } => (row.action, conversation),
+            Todo::Talk { conversation, .. } => (row.action, conversation),
             Todo::Begin { contact } => (ActKind::Open, contact),
             Todo::OpenTicket { party } => return Ok(self.open_ticket(wired, row, party).await),
             Todo::SetTickets { ids, fields } => return self.set_tickets(wired, row, ids, fields).await,
@@ -326,20 +350,16 @@ impl Worker<'_> {
         if row.action != ActKind::Send {
             return Ok(way);
         }
-        let conversation = match &way {
-            Verdict::Go(todo) => todo.conversation(row).unwrap_or_default(),
-            _ => String::new(),
-        };
         let intent = Intent { event, purpose: Purpose::of(&stored.kind), overtaken_by };
         let sent_at = match &flow.gate.cap {
-            Some(cap) => self.engine.store.sent_since(&wired.name, &conversation, now - cap.per.ms()).await?,
+            Some(cap) => self.sent_to(wired, row, &known, &way, now - cap.per.ms()).await?,
             _ => Vec::new(),
         };
         let mut recipient =
             Recipient { consent: consent(&known.everybody), zone: row.party.timezone.clone(), session: None, sent_at };
         let mut decision = gate::decide(&intent, &recipient, &flow.gate, now);
         // Only what would go out now is worth the question.
-        if let (Decision::Pass, Verdict::Go(Todo::Talk { conversation })) = (&decision, &way) {
+        if let (Decision::Pass, Verdict::Go(Todo::Talk { conversation, .. })) = (&decision, &way) {
             recipient.session = match self.session(wired, conversation).await {
                 Ok(session) => session,
                 Err(error) => return Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: error.message }),
@@ -483,27 +503,12 @@ impl Worker<'_> {
         late: bool,
         now: Millis,
     ) -> Result<Verdict, EngineError> {
-        let mut found: Vec<(String, Conversation)> = Vec::new();
-        let mut contact = None;
         let closes = matches!(row.action, ActKind::Resolve | ActKind::Reopen);
         if closes && row.conversation.is_none() && flow.on.topic() == Topic::Ticket && flow.link == Link::Explicit {
             let reason = "no link: the ticket names no conversation, and the flow does not say link = \"person\"";
             return Ok(Verdict::Drop { reason: reason.to_owned() });
         }
-        if let Some(named) = row.conversation.as_ref().filter(|named| !named.starts_with(BEGUN)) {
-            let known = self.engine.store.document(&wired.name, "conversation", named).await?;
-            found.push((named.clone(), known.map(parsed).unwrap_or_default()));
-        } else {
-            for record in person.people.iter().filter(|record| record.connection == wired.name) {
-                let there = self
-                    .engine
-                    .store
-                    .documents_by_key(&wired.name, "conversation", CONTACT, &record.external_id)
-                    .await?;
-                found.extend(there.into_iter().map(|(id, value)| (id, parsed(value))));
-                contact = Some(record.external_id.clone());
-            }
-        }
+        let mut found = self.conversations(wired, row, person).await?;
         found.sort_by(|(a, one), (b, other)| {
             (!one.resolved, one.updated_at.or(one.created_at), a).cmp(&(
                 !other.resolved,
@@ -512,26 +517,106 @@ impl Worker<'_> {
             ))
         });
         let Some((conversation, known)) = found.pop() else {
-            if let Some(contact) =
-                contact.filter(|_| row.action == ActKind::Send && wired.connection.can(ActKind::Open))
-            {
-                return Ok(Verdict::Go(Todo::Begin { contact }));
-            }
-            let reason = person.doubt.unwrap_or(NO_ROUTE).to_owned();
-            return Ok(match late && row.action != ActKind::Send {
-                true => Verdict::Drop { reason },
-                false => Verdict::Hold { until: now + NO_ROUTE_MS, reason },
-            });
+            let contact = person.contacts(&wired.name).last();
+            return match contact.filter(|_| row.action == ActKind::Send && wired.connection.can(ActKind::Open)) {
+                Some(contact) => self.beginning(wired, person, contact, now).await,
+                None => {
+                    let reason = person.doubt.unwrap_or(NO_ROUTE).to_owned();
+                    Ok(match late && row.action != ActKind::Send {
+                        true => Verdict::Drop { reason },
+                        false => Verdict::Hold { until: now + NO_ROUTE_MS, reason },
+                    })
+                }
+            };
         };
+        let talk = Verdict::Go(Todo::Talk { conversation: conversation.clone(), contact: known.contact.id.clone() });
         if !closes {
-            return Ok(Verdict::Go(Todo::Talk { conversation }));
+            return Ok(talk);
         }
         match self.may_close(wired, flow, row, &conversation, known).await? {
-            Ok(None) => Ok(Verdict::Go(Todo::Talk { conversation })),
+            Ok(None) => Ok(talk),
             Ok(Some(reason)) => Ok(Verdict::Drop { reason: reason.to_owned() }),
             Err(error) if late => Ok(Verdict::Drop { reason: error.message }),
             Err(error) => Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: error.message }),
         }
+    }
+
+    /// The conversations a message may go to: the one that is named, else those of the person as far as they were read, else
+    /// the one that we began with them and did not read yet.
+    async fn conversations(
+        &self,
+        wired: &Wired,
+        row: &Message,
+        person: &Known,
+    ) -> Result<Vec<(String, Conversation)>, EngineError> {
+        let store = &self.engine.store;
+        if let Some(named) = row.conversation.as_ref().filter(|named| !named.starts_with(BEGUN)) {
+            let known = store.document(&wired.name, "conversation", named).await?;
+            return Ok(vec![(named.clone(), known.map(parsed).unwrap_or_default())]);
+        }
+        let mut found = Vec::new();
+        for contact in person.contacts(&wired.name) {
+            let there = store.documents_by_key(&wired.name, "conversation", CONTACT, contact).await?;
+            found.extend(there.into_iter().map(|(id, value)| (id, parsed(value))));
+        }
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        for message in self.written_to(wired, person).await? {
+            let (Some(conversation), Some(contact)) = (message.conversation, message.contact) else { continue };
+            let is_begun = message.state == MessageState::Sent && !conversation.starts_with(BEGUN);
+            // One that was read is no longer there, or no longer theirs.
+            if is_begun && !store.is_observed(&wired.name, "conversation", &conversation).await? {
+                let contact = Party { id: Some(contact), ..Party::default() };
+                return Ok(vec![(conversation, Conversation { contact, ..Conversation::default() })]);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Begins a conversation, unless an attempt of which nobody knows may have begun one.
+    async fn beginning(
+        &self,
+        wired: &Wired,
+        person: &Known,
+        contact: &str,
+        now: Millis,
+    ) -> Result<Verdict, EngineError> {
+        let may_begin = |message: &Message| {
+            message.state != MessageState::Sent
+                && message.reason.as_deref() != Some(GIVEN_UP)
+                && message.conversation.as_deref().is_some_and(|named| named.starts_with(BEGUN))
+        };
+        if self.written_to(wired, person).await?.iter().any(may_begin) {
+            return Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: MAY_BE_BEGUN.to_owned() });
+        }
+        Ok(Verdict::Go(Todo::Begin { contact: contact.to_owned() }))
+    }
+
+    /// What was last written to a person at a chat system, or may have been; the latest first.
+    async fn written_to(&self, wired: &Wired, person: &Known) -> Result<Vec<Message>, EngineError> {
+        let contacts: Vec<&str> = person.contacts(&wired.name).collect();
+        Ok(self.engine.store.written_to(&wired.name, &contacts, BATCH).await?)
+    }
+
+    /// When messages went out to the person of this one since a time, wherever they did.
+    async fn sent_to(
+        &self,
+        wired: &Wired,
+        row: &Message,
+        person: &Known,
+        way: &Verdict,
+        since: Millis,
+    ) -> Result<Vec<Millis>, EngineError> {
+        let mut contacts: BTreeSet<(String, String)> =
+            person.people.iter().map(|record| (record.connection.clone(), record.external_id.clone())).collect();
+        let mut conversation = None;
+        if let Verdict::Go(todo) = way {
+            contacts.extend(todo.contact().map(|contact| (wired.name.clone(), contact.to_owned())));
+            conversation = todo.conversation(row);
+        }
+        let conversation = conversation.as_deref().map(|conversation| (wired.name.as_str(), conversation));
+        Ok(self.engine.store.sent_since(conversation, &contacts, since).await?)
     }
 
     /// Why a conversation is not to be closed or opened again, from what it is like now; none when it may be.
@@ -619,7 +704,14 @@ impl Worker<'_> {
         }
         let found = match row.action {
             ActKind::OpenTicket => self.marked_ticket(wired, row).await.map(|id| id.map(|id| (id, None))),
-            _ => self.arrived(wired, row).await?.map(|message| message.map(|it| (it.id.clone(), it.undelivered()))),
+            _ => match self.arrived(wired, row).await? {
+                Ok(Some((conversation, message))) => {
+                    self.engine.store.message_opened(row.id, &conversation).await?;
+                    Ok(Some((message.id.clone(), message.undelivered())))
+                }
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            },
         };
         let found = match found {
             Ok(found) => found,
@@ -643,8 +735,7 @@ impl Worker<'_> {
                 self.set(row, MessageState::Unknown, Some(why), Self::shown_by(wired, row), None).await
             }
             None if row.attempts >= MAX_ATTEMPTS => {
-                let why = "not there after several attempts";
-                self.set(row, MessageState::Unknown, Some(why), now + 60 * ASK_AGAIN_MS, None).await
+                self.set(row, MessageState::Unknown, Some(GIVEN_UP), now + 60 * ASK_AGAIN_MS, None).await
             }
             None => self.set(row, MessageState::Pending, Some("surely not there"), 0, None).await,
         }
@@ -670,30 +761,30 @@ impl Worker<'_> {
         }
     }
 
-    /// The message that an attempt left in its conversation.
+    /// The message that an attempt left, and its conversation.
     async fn arrived(
         &self,
         wired: &Wired,
         row: &Message,
-    ) -> Result<Result<Option<business::Message>, ConnectorError>, EngineError> {
+    ) -> Result<Result<Option<(String, business::Message)>, ConnectorError>, EngineError> {
         let Some(conversation) = &row.conversation else { return Ok(Ok(None)) };
         let thread = match conversation.strip_prefix(BEGUN) {
             Some(contact) => {
                 let since = row.attempted_at.unwrap_or(row.created_at) - CLOCKS_DIFFER_MS;
                 self.recent_words(wired, contact, since).await
             }
-            None => self.thread(wired, conversation).await,
+            None => self.thread(wired, conversation).await.map(|thread| within(conversation, thread).collect()),
         };
-        let thread = match thread {
+        let thread: Vec<_> = match thread {
             Ok(thread) => thread,
             Err(error) => return Ok(Err(error)),
         };
         let own = self.engine.store.own_messages(&wired.name, conversation).await?;
         let marks = self.engine.document(&wired.name, "message");
         let marked = marks.is_some_and(|document| document.reads("mark"));
-        let ours = thread.into_iter().filter(|message| !own.contains(&message.id) && is_it(message, row, marked));
+        let ours = thread.into_iter().filter(|(_, message)| !own.contains(&message.id) && is_it(message, row, marked));
         // Of several attempts the one counts that the customer has.
-        Ok(Ok(ours.min_by_key(|message| message.undelivered().is_some())))
+        Ok(Ok(ours.min_by_key(|(_, message)| message.undelivered().is_some())))
     }
 
     /// The messages of a contact's conversations in which anything happened since `since`: among them is one that an
@@ -703,7 +794,7 @@ impl Worker<'_> {
         wired: &Wired,
         contact: &str,
         since: Millis,
-    ) -> Result<Vec<business::Message>, ConnectorError> {
+    ) -> Result<Vec<(String, business::Message)>, ConnectorError> {
         let of = |kind: &str| self.engine.document(&wired.name, kind);
         let document = of("conversation")
             .ok_or_else(|| ConnectorError::unsupported(format!("{}: conversations cannot be read", wired.name)))?;
@@ -723,7 +814,7 @@ impl Worker<'_> {
                 }
                 all_older = false;
                 if conversation.contact.id.as_deref() == Some(contact) {
-                    words.extend(self.thread(wired, &record.id).await?);
+                    words.extend(within(&record.id, self.thread(wired, &record.id).await?));
                 }
             }
             cursor = page.next;
@@ -862,6 +953,12 @@ fn is_it(message: &business::Message, row: &Message, marked: bool) -> bool {
     let since = row.attempted_at.unwrap_or(row.created_at) - CLOCKS_DIFFER_MS;
     let same = |text: &str| normalize::spaces(text) == normalize::spaces(row.text.as_deref().unwrap_or_default());
     message.created_at.is_none_or(|at| at >= since) && message.text.as_deref().is_some_and(same)
+}
+
+/// Messages with the conversation that they are in.
+fn within(conversation: &str, thread: Vec<business::Message>) -> impl Iterator<Item = (String, business::Message)> {
+    let conversation = conversation.to_owned();
+    thread.into_iter().map(move |message| (conversation.clone(), message))
 }
 
 /// Whether the last public word is the customer's.

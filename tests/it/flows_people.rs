@@ -1,11 +1,12 @@
-//! Whom a message goes to: the person whom the address names, and nobody by guessing.
+//! Whom a message goes to: the person whom the address names, and nobody by guessing; and how many messages they get.
 
 use counterpart::store::MessageState;
 use counterpart_connectors::Clock;
+use counterpart_core::gate::Policy;
 use counterpart_sandbox::{Author, NewOrder, NewPerson, Vendor};
 
 use crate::flows::{order, shop_and_chat};
-use crate::requirements::lab::{HOUR, Lab, someone};
+use crate::requirements::lab::{HOUR, Lab, MINUTE, someone};
 
 /// The number that several people have.
 const NUMBER: &str = "+46701740605";
@@ -120,4 +121,86 @@ async fn an_opt_out_counts_by_the_number_too() {
     lab.work().await;
     let intent = lab.intents().await.remove(0);
     assert_eq!((intent.state, intent.reason.as_deref()), (MessageState::Dropped, Some("opted_out")), "{intent:?}");
+}
+
+/// A chat in which conversations can be begun, with Ana, who never wrote.
+async fn silent_ana() -> Lab {
+    let mut lab = shop_and_chat(Vendor::Chatwoot).await;
+    lab.set("chat", "inbox_id", serde_json::json!("1"));
+    lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
+    lab.settle().await;
+    lab
+}
+
+/// Given two milestones in one look at somebody who never wrote, then one conversation is begun, and both go there, also when
+/// nobody knows whether the first attempt began it.
+#[tokio::test]
+async fn two_milestones_at_once_begin_one_conversation() {
+    for faults in ["none", "cut_after=1", "error_after=1", "cut_before=1"] {
+        let lab = silent_ana().await;
+        lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "processing"));
+        lab.faulty(faults).await;
+        assert!(lab.sandbox.chats("chat").len() <= 1, "{faults}: {:?}", lab.intents().await);
+        let engine = lab.engine(lab.network());
+        let worker = engine.worker().await.expect("nobody else works");
+        for _ in 0..6 {
+            // Without reading: what was begun is known all the same.
+            lab.clock.advance(10 * MINUTE);
+            worker.pass().await.expect("it works");
+        }
+        worker.close().await.expect("it ends");
+        assert_eq!(
+            (lab.told("chat").len(), lab.sandbox.chats("chat").len()),
+            (2, 1),
+            "{faults}: {:?}",
+            lab.intents().await
+        );
+        let chat = lab.sandbox.chats("chat").remove(0).id;
+        let kept: Vec<_> = lab.intents().await.into_iter().map(|intent| (intent.state, intent.conversation)).collect();
+        assert!(kept.iter().all(|it| *it == (MessageState::Sent, Some(chat.clone()))), "{faults}: {kept:?}");
+    }
+}
+
+/// Given a conversation that was begun and deleted before it was read, then another one is begun.
+#[tokio::test]
+async fn a_begun_conversation_that_is_gone_is_not_used() {
+    let lab = silent_ana().await;
+    let id = lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
+    assert_eq!(lab.work().await.sent, 1);
+    let chat = lab.sandbox.chats("chat").remove(0).id;
+    lab.sandbox.delete_chat(lab.clock.now(), "chat", &chat);
+    lab.clock.advance(MINUTE);
+    lab.sandbox.set_order(lab.clock.now(), "shop", &id, "processing");
+    lab.work().await;
+    lab.work().await;
+    assert_eq!(lab.told("chat").len(), 1, "{:?}", lab.intents().await);
+    assert_ne!(lab.sandbox.chats("chat").remove(0).id, chat);
+}
+
+/// Given a cap of one message a day, then it counts for the person: in a conversation that was begun, and in another one that
+/// they opened since.
+#[tokio::test]
+async fn the_cap_is_for_a_person() {
+    let gate: Policy = toml::from_str("max_age = '72h'\ncap = { messages = 1, per = '24h' }").expect("a policy");
+    for begun in [true, false] {
+        let mut lab = silent_ana().await;
+        lab.config.flows.iter_mut().for_each(|flow| flow.gate = gate.clone());
+        let person = lab.person("chat", "ana@example.test").id;
+        if !begun {
+            lab.sandbox.open_chat(lab.clock.now(), "chat", &person, Some("Hello?"));
+        }
+        let id = lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
+        assert_eq!(lab.work().await.sent, 1);
+        if !begun {
+            lab.clock.advance(MINUTE);
+            lab.sandbox.open_chat(lab.clock.now(), "chat", &person, Some("And my order?"));
+        }
+        lab.clock.advance(MINUTE);
+        lab.sandbox.set_order(lab.clock.now(), "shop", &id, "processing");
+        assert_eq!(lab.work().await.sent, 0, "{:?}", lab.intents().await);
+        let held = lab.intents().await.pop().expect("an intent");
+        assert_eq!((held.state, held.reason.as_deref()), (MessageState::Held, Some("cap")), "{held:?}");
+        lab.clock.advance(held.until - lab.clock.now());
+        assert_eq!(lab.work().await.sent, 1, "{:?}", lab.intents().await);
+    }
 }
