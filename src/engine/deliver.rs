@@ -638,10 +638,17 @@ impl Worker<'_> {
         };
         Ok(match (row.action, state.resolved) {
             (ActKind::Resolve, true) => Ok(Some("resolved already")),
-            (ActKind::Resolve, false) => self
-                .thread(wired, conversation)
-                .await
-                .map(|thread| waits_for_an_answer(&thread).then_some("unanswered")),
+            (ActKind::Resolve, false) => {
+                let own = self.engine.store.written_in(&wired.name, conversation).await?;
+                let marked =
+                    self.engine.document(&wired.name, "message").is_some_and(|document| document.reads("mark"));
+                let is_ours = |message: &business::Message| {
+                    let is = |row: &Message| row.remote_id.as_ref() == Some(&message.id) || is_it(message, row, marked);
+                    message.mark.is_some() || own.iter().any(is)
+                };
+                let thread = self.thread(wired, conversation).await;
+                thread.map(|thread| waits_for_an_answer(&thread, is_ours).then_some("unanswered"))
+            }
             // Of one that was never read it is not known.
             (_, false) if !state.id.is_empty() => Ok(Some("open already")),
             _ => Ok(None),
@@ -961,8 +968,8 @@ fn within(conversation: &str, thread: Vec<business::Message>) -> impl Iterator<I
     thread.into_iter().map(move |message| (conversation.clone(), message))
 }
 
-/// Whether the last public word is the customer's.
-fn waits_for_an_answer(thread: &[business::Message]) -> bool {
-    let last = thread.iter().rev().find(|message| !message.private && message.author != Author::System);
-    last.is_some_and(|message| message.author == Author::Customer)
+/// Whether the last public word is the customer's. What a flow wrote answers nobody.
+fn waits_for_an_answer(thread: &[business::Message], is_ours: impl Fn(&business::Message) -> bool) -> bool {
+    let mut said = thread.iter().rev().filter(|message| !message.private && message.author != Author::System);
+    said.find(|message| !is_ours(message)).is_some_and(|message| message.author == Author::Customer)
 }

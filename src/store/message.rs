@@ -469,6 +469,19 @@ impl Store {
         Ok(ids.into_iter().flatten().collect())
     }
 
+    /// What was ever written in a conversation, or may have been.
+    pub async fn written_in(&self, connection: &str, conversation: &str) -> Result<Vec<Message>> {
+        let rows = Entity::find()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::Conversation.eq(conversation))
+            .filter(Column::Action.is_in([ActKind::Send, ActKind::Note].map(ActKind::word)))
+            .filter(Column::Attempts.gt(0))
+            .all(self.reader())
+            .await?;
+        rows.into_iter().map(Message::try_from).collect()
+    }
+
     /// When messages were sent since a time into a conversation or to any of these contacts, both with their connection,
     /// oldest first.
     pub async fn sent_since(
