@@ -48,6 +48,8 @@ const ASK_RARELY_MS: Millis = 6 * 3_600_000;
 const MAX_PAGES: usize = 200;
 pub(super) const NO_ROUTE: &str = "no_route";
 const WHOSE_NUMBER: &str = "no_route: whose the phone number is, is not clear";
+/// Stands before why no conversation can be begun with somebody: that way is no way.
+const CANNOT_BEGIN: &str = "no_route: no conversation can be begun: ";
 const SEVERAL: &str = "no_route: what is known of the person leads to several people";
 /// Why a message waits for another one's outcome.
 const MAY_BE_BEGUN: &str = "a conversation with them may have been begun: it is looked for first";
@@ -215,6 +217,11 @@ impl Worker<'_> {
                 }
                 self.forget(wired, conversation).await?;
                 self.engine.store.message_rerouted(row.id, GONE, self.engine.clock.now()).await?;
+                Ok(true)
+            }
+            Err(error) if error.kind == ErrorKind::Unsupported && matches!(todo, Todo::Begin { .. }) => {
+                let reason = format!("{CANNOT_BEGIN}{}", error.message);
+                self.set(row, MessageState::Held, Some(&reason), self.engine.clock.now(), None).await?;
                 Ok(true)
             }
             Err(error) => self.failed(wired, row, error, pass).await,
@@ -518,10 +525,12 @@ impl Worker<'_> {
         });
         let Some((conversation, known)) = found.pop() else {
             let contact = person.contacts(&wired.name).last();
-            return match contact.filter(|_| row.action == ActKind::Send && wired.connection.can(ActKind::Open)) {
+            let tried = row.reason.as_deref().filter(|reason| reason.starts_with(CANNOT_BEGIN));
+            let may_begin = row.action == ActKind::Send && wired.connection.can(ActKind::Open) && tried.is_none();
+            return match contact.filter(|_| may_begin) {
                 Some(contact) => self.beginning(wired, person, contact, now).await,
                 None => {
-                    let reason = person.doubt.unwrap_or(NO_ROUTE).to_owned();
+                    let reason = tried.or(person.doubt).unwrap_or(NO_ROUTE).to_owned();
                     Ok(match late && row.action != ActKind::Send {
                         true => Verdict::Drop { reason },
                         false => Verdict::Hold { until: now + NO_ROUTE_MS, reason },

@@ -139,7 +139,7 @@ async fn two_milestones_at_once_begin_one_conversation() {
     for faults in ["none", "cut_after=1", "error_after=1", "cut_before=1"] {
         let lab = silent_ana().await;
         lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "processing"));
-        lab.faulty(faults).await;
+        lab.ailing(faults).await;
         assert!(lab.sandbox.chats("chat").len() <= 1, "{faults}: {:?}", lab.intents().await);
         let engine = lab.engine(lab.network());
         let worker = engine.worker().await.expect("nobody else works");

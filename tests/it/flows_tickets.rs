@@ -9,7 +9,7 @@ use counterpart_connectors::{ActKind, Clock, Connection, ConnectionSpec, Deliver
 use counterpart_core::business::EventKind;
 use counterpart_sandbox::{Author, NewTicket, Vendor};
 
-use crate::flows::{Ailing, flow};
+use crate::flows::flow;
 use crate::flows_acts::write_text;
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone, zendesk_names_chats};
 
@@ -195,10 +195,7 @@ async fn what_a_flow_writes_is_no_answer() {
             let chat = lab.ana().await;
             let ticket = lab.ticket(Some(&chat));
             lab.clock.advance(MINUTE);
-            {
-                let ailing = Ailing { network: lab.network(), sandbox: lab.sandbox.clone(), faults };
-                lab.engine(Arc::new(ailing)).work().await.expect("it works");
-            }
+            lab.ailing(faults).await;
             assert_eq!(lab.told("chat").len(), 1, "{faults} {:?}", lab.intents().await);
             lab.desk(&ticket, "solved");
             lab.later().await;
