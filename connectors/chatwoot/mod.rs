@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::kit::act::{Act, Acted};
+use crate::kit::act::{Act, ActKind, Acted};
 use crate::kit::connector::{CheckReport, Connector, Cx, MatchKey, Page, PullRequest, Push, RemoteRecord, Written};
 use crate::kit::error::{ConnectorError, ErrorKind};
 use crate::kit::gate::Purpose;
@@ -17,6 +17,10 @@ use crate::kit::rest::{self, Rest};
 
 /// The remote fields Chatwoot keeps unique within an account.
 const UNIQUE: [&str; 3] = ["email", "phone_number", "identifier"];
+
+/// The channel whose owner delivers what is written.
+const API: &str = "Channel::Api";
+const TEMPLATES: &str = "WhatsApp takes only a template as a first message";
 
 /// The Chatwoot connector.
 pub(crate) struct Chatwoot {
@@ -63,6 +67,33 @@ impl Chatwoot {
         let ask = Ask::new(Purpose::Update, Method::POST, path).body(&body);
         let (answer, _) = cx.http.json(cx.lane, &ask).await?;
         Ok(rest::single(self.rest.facts(stream)?, answer))
+    }
+
+    /// Begins a conversation where the inbox's channel lets the team write first, by the id that the channel has for the
+    /// contact.
+    async fn open(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError> {
+        let contact = rest::segment(act.conversation)?;
+        let path = format!("{}/contacts/{contact}/contactable_inboxes", account_path(cx));
+        let (answer, _) = cx.http.json(cx.lane, &Ask::new(Purpose::Fetch, Method::GET, path)).await?;
+        let inbox = inbox_id(cx);
+        let offers = answer["payload"].as_array();
+        let Some(offer) = offers.into_iter().flatten().find(|offer| is_numbered(&offer["inbox"], &inbox)) else {
+            return Err(ConnectorError::unsupported(format!(
+                "Chatwoot does not offer inbox {inbox} for contact {contact}: its channel needs an address that they lack, or \
+                 only the customer can begin there"
+            )));
+        };
+        let channel = offer["inbox"]["channel_type"].as_str().unwrap_or_default();
+        let source = offer["source_id"].as_str().unwrap_or_default();
+        if let Err(why) = writes_first(channel, source.starts_with("whatsapp:")) {
+            return Err(ConnectorError::unsupported(format!("inbox {inbox} is of {channel}: {why}")));
+        }
+        let mut own = Map::new();
+        // An API inbox takes any id, and offers another one each time.
+        if channel != API {
+            own.insert("source_id".to_owned(), offer["source_id"].clone());
+        }
+        self.rest.act_with(cx, act, own).await
     }
 
     /// Decides what a refused or failed write really means: who holds the value, or that nobody does.
@@ -142,6 +173,7 @@ impl Connector for Chatwoot {
         let (profile, _) = cx.http.json(cx.lane, &Ask::new(Purpose::Check, Method::GET, "/api/v1/profile")).await?;
         let mut report = CheckReport { version, identity: identity(&profile), notes: Vec::new() };
         report.notes.extend(membership(cx, &profile)?);
+        report.notes.extend(inbox(cx).await?);
         report.notes.extend(self.rest.check(cx).await?.notes);
         Ok(report)
     }
@@ -210,12 +242,63 @@ impl Connector for Chatwoot {
     }
 
     async fn act(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError> {
-        self.rest.act(cx, act).await
+        match act.kind {
+            ActKind::Open => self.open(cx, act).await,
+            _ => self.rest.act(cx, act).await,
+        }
     }
 }
 
 fn account_path(cx: &Cx) -> String {
     cx.settings.render("/api/v1/accounts/{account_id}", &[])
+}
+
+/// The inbox in which conversations are begun; empty where none is set.
+fn inbox_id(cx: &Cx) -> String {
+    cx.settings.render("{inbox_id}", &[])
+}
+
+fn is_numbered(inbox: &Value, id: &str) -> bool {
+    inbox["id"].as_u64().is_some_and(|number| number.to_string() == id)
+}
+
+/// To whom the team can write first in a channel, or why to nobody.
+fn writes_first(channel: &str, whatsapp: bool) -> Result<&'static str, &'static str> {
+    match channel {
+        API => Ok("with everybody"),
+        "Channel::Email" => Ok("with who has an e-mail address"),
+        "Channel::Whatsapp" => Err(TEMPLATES),
+        "Channel::TwilioSms" if whatsapp => Err(TEMPLATES),
+        "Channel::TwilioSms" | "Channel::Sms" => Ok("with who has a phone number"),
+        "Channel::WebWidget" => Ok("with who opened the chat window and never wrote"),
+        _ => Err("there only the customer begins"),
+    }
+}
+
+/// What is worth knowing about the inbox that is set; an error when no conversation can be begun there.
+async fn inbox(cx: &Cx) -> Result<Option<String>, ConnectorError> {
+    let id = inbox_id(cx);
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |why: String| {
+        let message =
+            format!("{why}: set inbox_id to another inbox, or leave it out and only who has written is written to");
+        ConnectorError::new(ErrorKind::Invalid { fields: vec!["inbox_id".to_owned()] }, message)
+    };
+    let path = format!("{}/inboxes/{}", account_path(cx), rest::segment(&id)?);
+    let inbox = match cx.http.json(cx.lane, &Ask::new(Purpose::Fetch, Method::GET, path)).await {
+        Ok((inbox, _)) => inbox,
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            return Err(wrong(format!("the token's user sees no inbox {id}")));
+        }
+        Err(error) => return Err(error),
+    };
+    let channel = inbox["channel_type"].as_str().unwrap_or_default();
+    match writes_first(channel, inbox["medium"] == "whatsapp") {
+        Ok(whom) => Ok(Some(format!("inbox {id} ({channel}): conversations are begun {whom}"))),
+        Err(why) => Err(wrong(format!("no conversation can be begun in inbox {id} ({channel}), {why}"))),
+    }
 }
 
 /// An empty identifier is kept by the server, and the second one violates its index.

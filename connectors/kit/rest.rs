@@ -223,13 +223,27 @@ impl Connector for Rest {
     }
 
     async fn act(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError> {
+        self.act_with(cx, act, Map::new()).await
+    }
+}
+
+impl Rest {
+    /// An act, with members of its body that facts cannot say.
+    pub(crate) async fn act_with(
+        &self,
+        cx: &Cx,
+        act: Act<'_>,
+        own: Map<String, Value>,
+    ) -> Result<Acted, ConnectorError> {
         let facts = self.manifest.actions.get(&act.kind).ok_or_else(|| {
             let kind = act.kind.word();
             ConnectorError::unsupported(format!("{} has no way to {kind} in a conversation", self.manifest.name))
         })?;
         let (method, target) = request_line(cx, &facts.call, &[("conversation", &segment(act.conversation)?)])?;
         let values = [("conversation", act.conversation), ("text", act.text), ("mark", act.mark)];
-        let body = filled(cx, &Value::Object(facts.body.clone()), &values);
+        let mut body = facts.body.clone();
+        body.extend(own);
+        let body = filled(cx, &Value::Object(body), &values);
         let ask = Ask::new(Purpose::Act, method, target).body(&body).idempotency_key(act.mark);
         let (answer, _) = cx.http.json(cx.lane, &ask).await?;
         let made = facts.answer_id.as_deref().and_then(|place| paging::text_of(answer.pointer(place)?));

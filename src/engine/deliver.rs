@@ -16,8 +16,8 @@ use counterpart_core::event::overtakes;
 use counterpart_core::gate::{
     self, Consent, Decision, DropReason, Intent, LiveEvent, Origin, Purpose, Recipient, Session,
 };
-use counterpart_core::normalize;
-use serde_json::Value;
+use counterpart_core::identity::{self, IdentityRules, Key, KeyKind, Member};
+use counterpart_core::{FieldName, Fields, PersonName, Value, normalize};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
@@ -47,6 +47,15 @@ const ASK_RARELY_MS: Millis = 6 * 3_600_000;
 /// Pages of a conversation that are searched for an attempt.
 const MAX_PAGES: usize = 200;
 pub(super) const NO_ROUTE: &str = "no_route";
+const WHOSE_NUMBER: &str = "no_route: whose the phone number is, is not clear";
+/// Stands before why no conversation can be begun with somebody: that way is no way.
+const CANNOT_BEGIN: &str = "no_route: no conversation can be begun: ";
+const SEVERAL: &str = "no_route: what is known of the person leads to several people";
+/// Why a message waits for another one's outcome.
+const MAY_BE_BEGUN: &str = "a conversation with them may have been begun: it is looked for first";
+const GIVEN_UP: &str = "not there after several attempts";
+/// The number of a record that is none: what an event says of its person.
+const ASKED: i64 = -1;
 const GONE: &str = "its conversation is gone: it looks for another";
 const FELL_BACK: &str = "it takes the fallback";
 const SESSION_CLOSED: &str = "session_closed";
@@ -58,8 +67,8 @@ const ECHO_MS: Millis = 10 * 60_000;
 /// What is done about a row.
 #[derive(Clone)]
 pub(super) enum Todo {
-    /// In this conversation.
-    Talk { conversation: String },
+    /// In this conversation; with that contact, where it is known.
+    Talk { conversation: String, contact: Option<String> },
     /// There is no conversation, and one can be begun with this contact.
     Begin { contact: String },
     /// At a desk, for this person.
@@ -72,10 +81,39 @@ impl Todo {
     /// The conversation that the row belongs to from now on.
     fn conversation(&self, row: &Message) -> Option<String> {
         match self {
-            Todo::Talk { conversation } => Some(conversation.clone()),
+            Todo::Talk { conversation, .. } => Some(conversation.clone()),
             Todo::Begin { contact } => Some(format!("{BEGUN}{contact}")),
             Todo::OpenTicket { .. } | Todo::SetTickets { .. } => row.conversation.clone(),
         }
+    }
+
+    /// The contact who is written to.
+    fn contact(&self) -> Option<&str> {
+        match self {
+            Todo::Talk { contact, .. } => contact.as_deref(),
+            Todo::Begin { contact } => Some(contact),
+            Todo::OpenTicket { .. } | Todo::SetTickets { .. } => None,
+        }
+    }
+}
+
+/// Who a message is for.
+struct Known {
+    /// The records of that person; nobody's where it is in doubt who that is.
+    people: Vec<Record>,
+    /// The records of everybody who has the address or the number: whoever of them wants no messages gets none.
+    everybody: Vec<Record>,
+    /// Why nobody is taken for that person although there are some.
+    doubt: Option<&'static str>,
+}
+
+impl Known {
+    /// The person's ids at a connection.
+    fn contacts(&self, connection: &str) -> impl Iterator<Item = &str> {
+        self.people
+            .iter()
+            .filter(move |record| record.connection == connection)
+            .map(|record| record.external_id.as_str())
     }
 }
 
@@ -167,12 +205,14 @@ impl Worker<'_> {
         let conversation = todo.conversation(row);
         let conversation = conversation.as_deref();
         let late = mutation::is_planted(Mutation::SendsAreStoredAfterwards);
-        if !late && !self.engine.store.message_sending(row.id, conversation, self.engine.clock.now()).await? {
+        if !late
+            && !self.engine.store.message_sending(row.id, conversation, todo.contact(), self.engine.clock.now()).await?
+        {
             return Ok(true);
         }
         let outcome = self.act(wired, row, &todo).await?;
         if late {
-            self.engine.store.message_sending(row.id, conversation, self.engine.clock.now()).await?;
+            self.engine.store.message_sending(row.id, conversation, todo.contact(), self.engine.clock.now()).await?;
         }
         match outcome {
             Ok(acted) => {
@@ -195,6 +235,11 @@ impl Worker<'_> {
                 self.engine.store.message_rerouted(row.id, GONE, self.engine.clock.now()).await?;
                 Ok(true)
             }
+            Err(error) if error.kind == ErrorKind::Unsupported && matches!(todo, Todo::Begin { .. }) => {
+                let reason = format!("{CANNOT_BEGIN}{}", error.message);
+                self.set(row, MessageState::Held, Some(&reason), self.engine.clock.now(), None).await?;
+                Ok(true)
+            }
             Err(error) => self.failed(wired, row, error, &mut turn.pass).await,
         }
     }
@@ -207,7 +252,7 @@ impl Worker<'_> {
         todo: &Todo,
     ) -> Result<Result<Acted, ConnectorError>, EngineError> {
         let (kind, conversation) = match todo {
-            Todo::Talk { conversation } => (row.action, conversation),
+            Todo::Talk { conversation, .. } => (row.action, conversation),
             Todo::Begin { contact } => (ActKind::Open, contact),
             Todo::OpenTicket { party } => return Ok(self.open_ticket(wired, row, party).await),
             Todo::SetTickets { ids, fields } => return self.set_tickets(wired, row, ids, fields).await,
@@ -236,7 +281,7 @@ impl Worker<'_> {
             return Ok(());
         };
         let id = conversation.to_owned();
-        let gone = RemoteRecord { id, body: Value::Null, updated_at: None, version: None, deleted: true };
+        let gone = RemoteRecord { id, body: serde_json::Value::Null, updated_at: None, version: None, deleted: true };
         let row = observe_document(document, gone).row;
         self.engine.store.observe_one(&wired.name, "conversation", &row, self.engine.clock.now()).await?;
         Ok(())
@@ -293,8 +338,7 @@ impl Worker<'_> {
     pub(super) async fn again(&self, row: &Message, why: Option<&str>) -> Result<(), EngineError> {
         let now = self.engine.clock.now();
         if row.attempts >= MAX_ATTEMPTS {
-            let why = "not there after several attempts";
-            return self.set(row, MessageState::Unknown, Some(why), now + 60 * ASK_AGAIN_MS, None).await;
+            return self.set(row, MessageState::Unknown, Some(GIVEN_UP), now + 60 * ASK_AGAIN_MS, None).await;
         }
         let until = if row.attempts > 1 { now + (BACKOFF_MS << row.attempts) } else { 0 };
         self.set(row, MessageState::Pending, why, until, None).await
@@ -335,30 +379,26 @@ impl Worker<'_> {
         {
             return dropped(&format!("overtaken by {by}"));
         }
-        let people = self.known_as(flow, row).await?;
+        let known = self.known_as(wired, flow, row).await?;
         let late = now.saturating_sub(event.happened_at()) > flow.gate.max_age.ms();
         let way = match row.action {
-            ActKind::OpenTicket => self.requester(row, &people, late, now).await?,
+            ActKind::OpenTicket => self.requester(row, &known.people, late, now).await?,
             ActKind::SetTicket => self.tickets(wired, flow, row, &stored, late, now).await?,
-            _ => self.way(wired, flow, row, &people, late, now).await?,
+            _ => self.way(wired, flow, row, &known, late, now).await?,
         };
         if row.action != ActKind::Send {
             return Ok(way);
         }
-        let conversation = match &way {
-            Verdict::Go(todo) => todo.conversation(row).unwrap_or_default(),
-            _ => String::new(),
-        };
         let intent = Intent { event, purpose: Purpose::of(&stored.kind), overtaken_by };
         let sent_at = match &flow.gate.cap {
-            Some(cap) => self.engine.store.sent_since(&wired.name, &conversation, now - cap.per.ms()).await?,
+            Some(cap) => self.sent_to(wired, row, &known, &way, now - cap.per.ms()).await?,
             _ => Vec::new(),
         };
         let mut recipient =
-            Recipient { consent: consent(&people), zone: row.party.timezone.clone(), session: None, sent_at };
+            Recipient { consent: consent(&known.everybody), zone: row.party.timezone.clone(), session: None, sent_at };
         let mut decision = gate::decide(&intent, &recipient, &flow.gate, now);
         // Only what would go out now is worth the question.
-        if let (Decision::Pass, Verdict::Go(Todo::Talk { conversation })) = (&decision, &way) {
+        if let (Decision::Pass, Verdict::Go(Todo::Talk { conversation, .. })) = (&decision, &way) {
             recipient.session = match self.session(wired, conversation).await {
                 Ok(session) => session,
                 Err(error) => return Ok(Verdict::Unasked(error)),
@@ -386,8 +426,12 @@ impl Worker<'_> {
             }),
             Decision::Drop(_) => Ok(Verdict::Drop {
                 // What could not be sent in time for want of a conversation says so.
-                reason: match (&way, row.reason.as_deref()) {
-                    (Verdict::Hold { .. }, Some(NO_ROUTE)) => NO_ROUTE.to_owned(),
+                reason: match way {
+                    Verdict::Hold { reason: why, .. }
+                        if is_no_route(&why) && row.reason.as_deref().is_some_and(is_no_route) =>
+                    {
+                        why
+                    }
                     _ => reason,
                 },
             }),
@@ -439,26 +483,50 @@ impl Worker<'_> {
         Ok(opened.iter().any(follows))
     }
 
-    /// The records of the person a message concerns, at all systems. Who is known by neither address nor number is looked for
-    /// where the event happened.
-    async fn known_as(&self, flow: &FlowConfig, row: &Message) -> Result<Vec<Record>, EngineError> {
+    /// The records of the person a message concerns, at all systems. Only the strongest key leads to somebody: a number is
+    /// asked for where nobody has the address, and may be a household's or a company's. Who is known by neither address nor
+    /// number is looked for where the event happened.
+    async fn known_as(&self, wired: &Wired, flow: &FlowConfig, row: &Message) -> Result<Known, EngineError> {
         let store = &self.engine.store;
-        let mut keys = Vec::new();
-        if let Some(email) = &row.party.email {
-            keys.push(("email".to_owned(), normalize::email(email)));
+        let rules = self.engine.config.syncs.first().map(|sync| sync.identity.clone()).unwrap_or_default();
+        let party = said_of(&row.party);
+        let keys = identity::keys(&party, &rules);
+        let of = |kind: KeyKind| keys.iter().filter(|key| key.kind == kind).map(Key::to_parts).collect::<Vec<_>>();
+        let by_address = self.completed(store.records_by_keys(STREAM, &of(KeyKind::Email)).await?).await?;
+        let holders = store.records_by_keys(STREAM, &of(KeyKind::Phone)).await?;
+        let by_number = self.completed(holders.clone()).await?;
+        let mut doubt = None;
+        let mut people = match &row.party.id {
+            _ if !by_address.is_empty() => by_address,
+            Some(id) if keys.is_empty() => {
+                self.completed(store.record(&flow.from, STREAM, id).await?.into_iter().collect()).await?
+            }
+            _ => {
+                // Nobody has the address of the event, so that any address is another one.
+                let contradicted =
+                    row.party.email.is_some() && by_number.iter().any(|record| has_address(record, &rules));
+                if !holders.is_empty() && (contradicted || !is_one_person(&party, &holders, &rules)) {
+                    doubt = Some(WHOSE_NUMBER);
+                }
+                by_number.clone()
+            }
+        };
+        let here = people.iter().filter(|record| record.connection == wired.name);
+        if doubt.is_none() && here.filter_map(|record| record.entity_id).collect::<BTreeSet<i64>>().len() > 1 {
+            doubt = Some(SEVERAL);
         }
-        if let Some(phone) = &row.party.phone
-            && let Ok(number) = normalize::phone(phone, row.party.country.as_deref())
-        {
-            keys.push(("phone".to_owned(), number));
+        let everybody = people.iter().cloned().chain(by_number).collect();
+        if doubt.is_some() {
+            people.clear();
         }
-        let mut found = store.records_by_keys(STREAM, &keys).await?;
-        if let Some(id) = row.party.id.as_deref().filter(|_| keys.is_empty()) {
-            found.extend(store.record(&flow.from, STREAM, id).await?);
-        }
+        Ok(Known { people, everybody, doubt })
+    }
+
+    /// These records, and all others that stand for the same people.
+    async fn completed(&self, mut found: Vec<Record>) -> Result<Vec<Record>, EngineError> {
         let entities: BTreeSet<i64> = found.iter().filter_map(|record| record.entity_id).collect();
         let entities: Vec<i64> = entities.into_iter().collect();
-        found.extend(store.records_of_entities(STREAM, &entities).await?);
+        found.extend(self.engine.store.records_of_entities(STREAM, &entities).await?);
         found.sort_by_key(|record| record.id);
         found.dedup_by_key(|record| record.id);
         Ok(found)
@@ -470,31 +538,16 @@ impl Worker<'_> {
         wired: &Arc<Wired>,
         flow: &FlowConfig,
         row: &Message,
-        people: &[Record],
+        person: &Known,
         late: bool,
         now: Millis,
     ) -> Result<Verdict, EngineError> {
-        let mut found: Vec<(String, Conversation)> = Vec::new();
-        let mut contact = None;
         let closes = matches!(row.action, ActKind::Resolve | ActKind::Reopen);
         if closes && row.conversation.is_none() && flow.on.topic() == Topic::Ticket && flow.link == Link::Explicit {
             let reason = "no link: the ticket names no conversation, and the flow does not say link = \"person\"";
             return Ok(Verdict::Drop { reason: reason.to_owned() });
         }
-        if let Some(named) = row.conversation.as_ref().filter(|named| !named.starts_with(BEGUN)) {
-            let known = self.engine.store.document(&wired.name, "conversation", named).await?;
-            found.push((named.clone(), known.map(parsed).unwrap_or_default()));
-        } else {
-            for record in people.iter().filter(|record| record.connection == wired.name) {
-                let there = self
-                    .engine
-                    .store
-                    .documents_by_key(&wired.name, "conversation", CONTACT, &record.external_id)
-                    .await?;
-                found.extend(there.into_iter().map(|(id, value)| (id, parsed(value))));
-                contact = Some(record.external_id.clone());
-            }
-        }
+        let mut found = self.conversations(wired, row, person).await?;
         found.sort_by(|(a, one), (b, other)| {
             (!one.resolved, one.updated_at.or(one.created_at), a).cmp(&(
                 !other.resolved,
@@ -503,25 +556,108 @@ impl Worker<'_> {
             ))
         });
         let Some((conversation, known)) = found.pop() else {
-            if let Some(contact) =
-                contact.filter(|_| row.action == ActKind::Send && wired.connection.can(ActKind::Open))
-            {
-                return Ok(Verdict::Go(Todo::Begin { contact }));
-            }
-            return Ok(match late && row.action != ActKind::Send {
-                true => Verdict::Drop { reason: NO_ROUTE.to_owned() },
-                false => Verdict::Hold { until: now + NO_ROUTE_MS, reason: NO_ROUTE.to_owned() },
-            });
+            let contact = person.contacts(&wired.name).last();
+            let tried = row.reason.as_deref().filter(|reason| reason.starts_with(CANNOT_BEGIN));
+            let may_begin = row.action == ActKind::Send && wired.connection.can(ActKind::Open) && tried.is_none();
+            return match contact.filter(|_| may_begin) {
+                Some(contact) => self.beginning(wired, person, contact, now).await,
+                None => {
+                    let reason = tried.or(person.doubt).unwrap_or(NO_ROUTE).to_owned();
+                    Ok(match late && row.action != ActKind::Send {
+                        true => Verdict::Drop { reason },
+                        false => Verdict::Hold { until: now + NO_ROUTE_MS, reason },
+                    })
+                }
+            };
         };
+        let talk = Verdict::Go(Todo::Talk { conversation: conversation.clone(), contact: known.contact.id.clone() });
         if !closes {
-            return Ok(Verdict::Go(Todo::Talk { conversation }));
+            return Ok(talk);
         }
         match self.may_close(wired, flow, row, &conversation, known).await? {
-            Ok(None) => Ok(Verdict::Go(Todo::Talk { conversation })),
+            Ok(None) => Ok(talk),
             Ok(Some(reason)) => Ok(Verdict::Drop { reason: reason.to_owned() }),
             Err(error) if late && !error.kind.is_passing() => Ok(Verdict::Drop { reason: error.message }),
             Err(error) => Ok(Verdict::Unasked(error)),
         }
+    }
+
+    /// The conversations a message may go to: the one that is named, else those of the person as far as they were read, else
+    /// the one that we began with them and did not read yet.
+    async fn conversations(
+        &self,
+        wired: &Wired,
+        row: &Message,
+        person: &Known,
+    ) -> Result<Vec<(String, Conversation)>, EngineError> {
+        let store = &self.engine.store;
+        if let Some(named) = row.conversation.as_ref().filter(|named| !named.starts_with(BEGUN)) {
+            let known = store.document(&wired.name, "conversation", named).await?;
+            return Ok(vec![(named.clone(), known.map(parsed).unwrap_or_default())]);
+        }
+        let mut found = Vec::new();
+        for contact in person.contacts(&wired.name) {
+            let there = store.documents_by_key(&wired.name, "conversation", CONTACT, contact).await?;
+            found.extend(there.into_iter().map(|(id, value)| (id, parsed(value))));
+        }
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        for message in self.written_to(wired, person).await? {
+            let (Some(conversation), Some(contact)) = (message.conversation, message.contact) else { continue };
+            let is_begun = message.state == MessageState::Sent && !conversation.starts_with(BEGUN);
+            // One that was read is no longer there, or no longer theirs.
+            if is_begun && !store.is_observed(&wired.name, "conversation", &conversation).await? {
+                let contact = Party { id: Some(contact), ..Party::default() };
+                return Ok(vec![(conversation, Conversation { contact, ..Conversation::default() })]);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Begins a conversation, unless an attempt of which nobody knows may have begun one.
+    async fn beginning(
+        &self,
+        wired: &Wired,
+        person: &Known,
+        contact: &str,
+        now: Millis,
+    ) -> Result<Verdict, EngineError> {
+        let may_begin = |message: &Message| {
+            message.state != MessageState::Sent
+                && message.reason.as_deref() != Some(GIVEN_UP)
+                && message.conversation.as_deref().is_some_and(|named| named.starts_with(BEGUN))
+        };
+        if self.written_to(wired, person).await?.iter().any(may_begin) {
+            return Ok(Verdict::Hold { until: now + ASK_AGAIN_MS, reason: MAY_BE_BEGUN.to_owned() });
+        }
+        Ok(Verdict::Go(Todo::Begin { contact: contact.to_owned() }))
+    }
+
+    /// What was last written to a person at a chat system, or may have been; the latest first.
+    async fn written_to(&self, wired: &Wired, person: &Known) -> Result<Vec<Message>, EngineError> {
+        let contacts: Vec<&str> = person.contacts(&wired.name).collect();
+        Ok(self.engine.store.written_to(&wired.name, &contacts, BATCH).await?)
+    }
+
+    /// When messages went out to the person of this one since a time, wherever they did.
+    async fn sent_to(
+        &self,
+        wired: &Wired,
+        row: &Message,
+        person: &Known,
+        way: &Verdict,
+        since: Millis,
+    ) -> Result<Vec<Millis>, EngineError> {
+        let mut contacts: BTreeSet<(String, String)> =
+            person.people.iter().map(|record| (record.connection.clone(), record.external_id.clone())).collect();
+        let mut conversation = None;
+        if let Verdict::Go(todo) = way {
+            contacts.extend(todo.contact().map(|contact| (wired.name.clone(), contact.to_owned())));
+            conversation = todo.conversation(row);
+        }
+        let conversation = conversation.as_deref().map(|conversation| (wired.name.as_str(), conversation));
+        Ok(self.engine.store.sent_since(conversation, &contacts, since).await?)
     }
 
     /// Why a conversation is not to be closed or opened again, from what it is like now; none when it may be.
@@ -543,10 +679,17 @@ impl Worker<'_> {
         };
         Ok(match (row.action, state.resolved) {
             (ActKind::Resolve, true) => Ok(Some("resolved already")),
-            (ActKind::Resolve, false) => self
-                .thread(wired, Lane::Resolve, conversation)
-                .await
-                .map(|thread| waits_for_an_answer(&thread).then_some("unanswered")),
+            (ActKind::Resolve, false) => {
+                let own = self.engine.store.written_in(&wired.name, conversation).await?;
+                let marked =
+                    self.engine.document(&wired.name, "message").is_some_and(|document| document.reads("mark"));
+                let is_ours = |message: &business::Message| {
+                    let is = |row: &Message| row.remote_id.as_ref() == Some(&message.id) || is_it(message, row, marked);
+                    message.mark.is_some() || own.iter().any(is)
+                };
+                let thread = self.thread(wired, Lane::Resolve, conversation).await;
+                thread.map(|thread| waits_for_an_answer(&thread, is_ours).then_some("unanswered"))
+            }
             // Of one that was never read it is not known.
             (_, false) if !state.id.is_empty() => Ok(Some("open already")),
             _ => Ok(None),
@@ -566,8 +709,9 @@ impl Worker<'_> {
             let keys = keys.iter().filter(|(kind, _)| *kind != CONVERSATION || of_this_chat(&source.wired.name));
             for (kind, value) in keys {
                 let found = self.engine.store.documents_by_key(&source.wired.name, "ticket", kind, value).await?;
-                let open =
-                    |value: Value| !serde_json::from_value::<Ticket>(value).unwrap_or_default().status.is_closed();
+                let open = |value: serde_json::Value| {
+                    !serde_json::from_value::<Ticket>(value).unwrap_or_default().status.is_closed()
+                };
                 if found.into_iter().any(|(_, value)| open(value)) {
                     return Ok(true);
                 }
@@ -622,7 +766,14 @@ impl Worker<'_> {
         }
         let found = match row.action {
             ActKind::OpenTicket => self.marked_ticket(wired, row).await.map(|id| id.map(|id| (id, None))),
-            _ => self.arrived(wired, row).await?.map(|message| message.map(|it| (it.id.clone(), it.undelivered()))),
+            _ => match self.arrived(wired, row).await? {
+                Ok(Some((conversation, message))) => {
+                    self.engine.store.message_opened(row.id, &conversation).await?;
+                    Ok(Some((message.id.clone(), message.undelivered())))
+                }
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            },
         };
         match found {
             Err(error) => return Ok(Err(error)),
@@ -661,30 +812,33 @@ impl Worker<'_> {
         Ok(Ok(()))
     }
 
-    /// The message that an attempt left in its conversation.
+    /// The message that an attempt left, and its conversation.
     async fn arrived(
         &self,
         wired: &Wired,
         row: &Message,
-    ) -> Result<Result<Option<business::Message>, ConnectorError>, EngineError> {
+    ) -> Result<Result<Option<(String, business::Message)>, ConnectorError>, EngineError> {
         let Some(conversation) = &row.conversation else { return Ok(Ok(None)) };
         let thread = match conversation.strip_prefix(BEGUN) {
             Some(contact) => {
                 let since = row.attempted_at.unwrap_or(row.created_at) - CLOCKS_DIFFER_MS;
                 self.recent_words(wired, contact, since).await
             }
-            None => self.thread(wired, Lane::Customer, conversation).await,
+            None => self
+                .thread(wired, Lane::Customer, conversation)
+                .await
+                .map(|thread| within(conversation, thread).collect()),
         };
-        let thread = match thread {
+        let thread: Vec<_> = match thread {
             Ok(thread) => thread,
             Err(error) => return Ok(Err(error)),
         };
         let own = self.engine.store.own_messages(&wired.name, conversation).await?;
         let marks = self.engine.document(&wired.name, "message");
         let marked = marks.is_some_and(|document| document.reads("mark"));
-        let ours = thread.into_iter().filter(|message| !own.contains(&message.id) && is_it(message, row, marked));
+        let ours = thread.into_iter().filter(|(_, message)| !own.contains(&message.id) && is_it(message, row, marked));
         // Of several attempts the one counts that the customer has.
-        Ok(Ok(ours.min_by_key(|message| message.undelivered().is_some())))
+        Ok(Ok(ours.min_by_key(|(_, message)| message.undelivered().is_some())))
     }
 
     /// The messages of a contact's conversations in which anything happened since `since`: among them is one that an
@@ -694,7 +848,7 @@ impl Worker<'_> {
         wired: &Wired,
         contact: &str,
         since: Millis,
-    ) -> Result<Vec<business::Message>, ConnectorError> {
+    ) -> Result<Vec<(String, business::Message)>, ConnectorError> {
         let of = |kind: &str| self.engine.document(&wired.name, kind);
         let document = of("conversation")
             .ok_or_else(|| ConnectorError::unsupported(format!("{}: conversations cannot be read", wired.name)))?;
@@ -714,7 +868,7 @@ impl Worker<'_> {
                 }
                 all_older = false;
                 if conversation.contact.id.as_deref() == Some(contact) {
-                    words.extend(self.thread(wired, Lane::Customer, &record.id).await?);
+                    words.extend(within(&record.id, self.thread(wired, Lane::Customer, &record.id).await?));
                 }
             }
             cursor = page.next;
@@ -776,14 +930,46 @@ async fn confirm_gone(wired: &Wired, conversation: &str, error: &ConnectorError)
     }
 }
 
-fn parsed(value: Value) -> Conversation {
+fn parsed(value: serde_json::Value) -> Conversation {
     serde_json::from_value(value).unwrap_or_default()
+}
+
+/// Whether a reason says that there is no way to the customer.
+fn is_no_route(reason: &str) -> bool {
+    reason.strip_prefix(NO_ROUTE).is_some_and(|more| more.is_empty() || more.starts_with(": "))
+}
+
+/// What an event says of its person, as a record would.
+fn said_of(party: &Party) -> Fields {
+    let email = party.email.as_deref().map(|email| Value::Text(normalize::email(email)));
+    let phone = party.phone.as_deref().and_then(|phone| normalize::phone(phone, party.country.as_deref()).ok());
+    let parts = [&party.given_name, &party.family_name].into_iter().flatten().map(String::as_str).collect::<Vec<_>>();
+    let name = party.name.clone().or_else(|| (!parts.is_empty()).then(|| parts.join(" ")));
+    let name = name.map(|name| Value::Name(PersonName::whole(&name)));
+    let said = [("email", email), ("phone", phone.map(Value::Text)), ("name", name)];
+    said.into_iter().filter_map(|(field, value)| Some((FieldName::parse(field).ok()?, Slot::Set(value?)))).collect()
+}
+
+/// Whether the records with a number can be those of one person, the one of the event.
+fn is_one_person(party: &Fields, holders: &[Record], rules: &IdentityRules) -> bool {
+    let nobody = BTreeSet::new();
+    let asked = Member { id: ASKED, connection: "", external_id: "", entity: None, fields: party, apart: &nobody };
+    let member = |record| -> Member<'_> {
+        let Record { id, connection, external_id, entity_id, fields, apart, .. }: &Record = record;
+        Member { id: *id, connection, external_id, entity: *entity_id, fields, apart }
+    };
+    let members: Vec<Member<'_>> = holders.iter().map(member).chain([asked]).collect();
+    identity::resolve(&members, rules).groups.iter().any(|group| group.members.contains(&ASKED))
+}
+
+fn has_address(record: &Record, rules: &IdentityRules) -> bool {
+    identity::keys(&record.fields, rules).iter().any(|key| key.kind == KeyKind::Email)
 }
 
 /// The other way that the flow names, once there was none for as long as it says. A row that took it never goes back.
 fn or_fallback(way: Verdict, flow: &FlowConfig, row: &Message, now: Millis) -> Verdict {
     let (Verdict::Hold { until, reason }, Some(other)) = (&way, &flow.fallback) else { return way };
-    if reason != NO_ROUTE || row.fell_back {
+    if !is_no_route(reason) || row.fell_back {
         return way;
     }
     let due = row.created_at + other.after_ms;
@@ -799,8 +985,8 @@ fn consent(people: &[Record]) -> Consent {
     for record in people {
         let given = record.fields.iter().find(|(name, _)| name.as_str() == "consent.marketing");
         match given.map(|(_, slot)| slot) {
-            Some(Slot::Set(counterpart_core::Value::Bool(false))) => return Consent::OptedOut,
-            Some(Slot::Set(counterpart_core::Value::Bool(true))) => consent = Consent::Given,
+            Some(Slot::Set(Value::Bool(false))) => return Consent::OptedOut,
+            Some(Slot::Set(Value::Bool(true))) => consent = Consent::Given,
             _ => {}
         }
     }
@@ -835,8 +1021,14 @@ fn is_it(message: &business::Message, row: &Message, marked: bool) -> bool {
     message.created_at.is_none_or(|at| at >= since) && message.text.as_deref().is_some_and(same)
 }
 
-/// Whether the last public word is the customer's.
-fn waits_for_an_answer(thread: &[business::Message]) -> bool {
-    let last = thread.iter().rev().find(|message| !message.private && message.author != Author::System);
-    last.is_some_and(|message| message.author == Author::Customer)
+/// Messages with the conversation that they are in.
+fn within(conversation: &str, thread: Vec<business::Message>) -> impl Iterator<Item = (String, business::Message)> {
+    let conversation = conversation.to_owned();
+    thread.into_iter().map(move |message| (conversation.clone(), message))
+}
+
+/// Whether the last public word is the customer's. What a flow wrote answers nobody.
+fn waits_for_an_answer(thread: &[business::Message], is_ours: impl Fn(&business::Message) -> bool) -> bool {
+    let mut said = thread.iter().rev().filter(|message| !message.private && message.author != Author::System);
+    said.find(|message| !is_ours(message)).is_some_and(|message| message.author == Author::Customer)
 }

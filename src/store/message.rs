@@ -1,6 +1,6 @@
 //! What is done in chats because of an event: one row for each intent, and where it stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use counterpart_connectors::ActKind;
 use counterpart_core::business::Party;
@@ -107,6 +107,8 @@ pub struct Message {
     pub party: Party,
     /// The conversation, once one is found.
     pub conversation: Option<String>,
+    /// Whom it was written to last, by the id at the chat system, where that is known.
+    pub contact: Option<String>,
     /// What it says.
     pub text: Option<String>,
     /// Our mark on it at the vendor.
@@ -151,6 +153,7 @@ pub(super) async fn insert<C: ConnectionTrait>(
             connection: Set(message.connection.clone()),
             party: Set(to_text(&message.party)),
             conversation: Set(message.conversation.clone()),
+            contact: Set(None),
             text: Set(message.text.clone()),
             mark: Set(mark(tenant, &message.key)),
             fell_back: Set(false),
@@ -274,11 +277,18 @@ impl Store {
     }
 
     /// It is about to be sent: from here on it may have arrived. False when it is not to be sent any more.
-    pub async fn message_sending(&self, id: i64, conversation: Option<&str>, now: Millis) -> Result<bool> {
+    pub async fn message_sending(
+        &self,
+        id: i64,
+        conversation: Option<&str>,
+        contact: Option<&str>,
+        now: Millis,
+    ) -> Result<bool> {
         let tx = self.begin().await?;
         let done = Entity::update_many()
             .col_expr(Column::State, Expr::value(MessageState::Sending))
             .col_expr(Column::Conversation, Expr::value(conversation))
+            .col_expr(Column::Contact, Expr::value(contact))
             .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
             .col_expr(Column::AttemptedAt, Expr::value(now))
             .col_expr(Column::UndoneAt, Expr::value(None::<Millis>))
@@ -352,7 +362,7 @@ impl Store {
         Ok(done.rows_affected == 1)
     }
 
-    /// A message began a conversation of its own.
+    /// The conversation in which a message is after all, which may be one that it began.
     pub async fn message_opened(&self, id: i64, conversation: &str) -> Result<()> {
         let tx = self.begin().await?;
         Entity::update_many()
@@ -463,14 +473,47 @@ impl Store {
         Ok(ids.into_iter().flatten().collect())
     }
 
-    /// When messages were sent into a conversation since a time, oldest first.
-    pub async fn sent_since(&self, connection: &str, conversation: &str, since: Millis) -> Result<Vec<Millis>> {
+    /// What was ever written in a conversation, or may have been.
+    pub async fn written_in(&self, connection: &str, conversation: &str) -> Result<Vec<Message>> {
+        let rows = Entity::find()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::Conversation.eq(conversation))
+            .filter(Column::Action.is_in([ActKind::Send, ActKind::Note].map(ActKind::word)))
+            .filter(Column::Attempts.gt(0))
+            .all(self.reader())
+            .await?;
+        rows.into_iter().map(Message::try_from).collect()
+    }
+
+    /// When messages were sent since a time into a conversation or to any of these contacts, both with their connection,
+    /// oldest first.
+    pub async fn sent_since(
+        &self,
+        conversation: Option<(&str, &str)>,
+        contacts: &BTreeSet<(String, String)>,
+        since: Millis,
+    ) -> Result<Vec<Millis>> {
+        let at = |connection: &str, rest| Condition::all().add(Column::Connection.eq(connection)).add(rest);
+        let mut to = Condition::any();
+        if let Some((connection, conversation)) = conversation {
+            to = to.add(at(connection, Column::Conversation.eq(conversation)));
+        }
+        let mut ids: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (connection, contact) in contacts {
+            ids.entry(connection).or_default().push(contact);
+        }
+        for (connection, ids) in ids {
+            to = to.add(at(connection, Column::Contact.is_in(ids)));
+        }
+        if to.is_empty() {
+            return Ok(Vec::new());
+        }
         let times: Vec<Option<Millis>> = Entity::find()
             .select_only()
             .column(Column::AttemptedAt)
             .filter(Column::Tenant.eq(self.tenant()))
-            .filter(Column::Connection.eq(connection))
-            .filter(Column::Conversation.eq(conversation))
+            .filter(to)
             .filter(Column::Action.eq(ActKind::Send.word()))
             .filter(Column::State.is_in([MessageState::Sent, MessageState::Unknown]))
             .filter(Column::AttemptedAt.gte(since))
@@ -479,6 +522,21 @@ impl Store {
             .all(self.reader())
             .await?;
         Ok(times.into_iter().flatten().collect())
+    }
+
+    /// What was last written to these contacts, or may have been; the latest first.
+    pub async fn written_to(&self, connection: &str, contacts: &[&str], limit: u64) -> Result<Vec<Message>> {
+        let tried = [MessageState::Sending, MessageState::Unknown, MessageState::Sent];
+        let rows = Entity::find()
+            .filter(Column::Tenant.eq(self.tenant()))
+            .filter(Column::Connection.eq(connection))
+            .filter(Column::Contact.is_in(contacts.iter().copied()))
+            .filter(Column::State.is_in(tried))
+            .order_by_desc(Column::Id)
+            .limit(limit)
+            .all(self.reader())
+            .await?;
+        rows.into_iter().map(Message::try_from).collect()
     }
 
     /// A page of messages above a number.
@@ -573,6 +631,7 @@ impl TryFrom<Model> for Message {
             event_id: row.event_id,
             connection: row.connection,
             conversation: row.conversation,
+            contact: row.contact,
             text: row.text,
             mark: row.mark,
             fell_back: row.fell_back,

@@ -149,6 +149,11 @@ impl Store {
         Ok(None)
     }
 
+    /// Whether an object was ever observed, whatever became of it.
+    pub async fn is_observed(&self, connection: &str, stream: &str, external_id: &str) -> Result<bool> {
+        Ok(self.find(self.reader(), connection, stream, external_id).await?.is_some())
+    }
+
     /// The row with exactly this vendor's id.
     pub(super) async fn find<C: ConnectionTrait>(
         &self,

@@ -261,6 +261,7 @@ table!(
         connection: String,
         party: String,
         conversation: Option<String>,
+        contact: Option<String>,
         text: Option<String>,
         mark: String,
         fell_back: bool,

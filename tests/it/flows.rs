@@ -80,6 +80,16 @@ impl Lab {
         worker.close().await.expect("it ends");
     }
 
+    /// The same, where only what is written goes through `faults`.
+    pub async fn ailing(&self, faults: &'static str) {
+        let ailing = Ailing { network: self.network(), sandbox: self.sandbox.clone(), faults };
+        let engine = self.engine(Arc::new(ailing));
+        let worker = engine.worker().await.expect("nobody else works");
+        worker.read().await.expect("it reads");
+        worker.pass().await.expect("it works");
+        worker.close().await.expect("it ends");
+    }
+
     /// Public words of the team in a chat.
     pub fn told(&self, system: &str) -> Vec<String> {
         let all = self.sandbox.chat_messages(system).into_iter();
@@ -180,9 +190,8 @@ async fn a_conversation_is_begun_where_that_is_set() {
         lab.work().await;
         lab.clock.advance(HOUR);
         lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
-        lab.faults(faults);
-        lab.work().await;
-        lab.faults("none");
+        lab.ailing(faults).await;
+        assert_eq!(lab.sandbox.chats("chat").len(), 1, "{faults}: {:?}", lab.intents().await);
         lab.clock.advance(10 * MINUTE);
         lab.work().await;
         assert_eq!(lab.told("chat").len(), 1, "{faults}: {:?}", lab.intents().await);
@@ -210,7 +219,7 @@ async fn r18_r19_r20_what_webhooks_lost_is_found() {
     assert_eq!((pass.events, pass.sent), (7, 7));
 }
 
-/// Only messages meet these faults; what is asked before them is answered.
+/// Only messages, and conversations that begin with one, meet these faults; what is asked before them is answered.
 pub struct Ailing {
     pub network: Arc<InProcess>,
     pub sandbox: Arc<Sandbox>,
@@ -220,7 +229,9 @@ pub struct Ailing {
 #[async_trait]
 impl Transport for Ailing {
     async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, TransportError> {
-        if request.method() != http::Method::POST || !request.uri().path().ends_with("/messages") {
+        let path = request.uri().path();
+        let writes = path.ends_with("/messages") || path.ends_with("/conversations");
+        if request.method() != http::Method::POST || !writes {
             return self.network.send(request).await;
         }
         self.sandbox.set_faults(Faults::parse(self.faults).expect("faults by their names"));
@@ -239,12 +250,7 @@ async fn r56_r58_a_send_without_an_answer_is_looked_for_first() {
             lab.ana().await;
             lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
             lab.sandbox.clear_log();
-            let ailing = Ailing { network: lab.network(), sandbox: lab.sandbox.clone(), faults };
-            let engine = lab.engine(Arc::new(ailing));
-            let worker = engine.worker().await.expect("nobody else works");
-            worker.read().await.expect("it reads");
-            worker.pass().await.expect("it works");
-            worker.close().await.expect("it ends");
+            lab.ailing(faults).await;
             let posts = |lab: &Lab| {
                 let is_send = |path: &str| path.ends_with("/messages");
                 lab.sandbox.log().iter().filter(|call| call.method == "POST" && is_send(&call.path)).count()

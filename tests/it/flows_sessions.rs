@@ -6,7 +6,7 @@ use counterpart::engine::History;
 use counterpart::store::MessageState;
 use counterpart_connectors::{ActKind, Clock};
 use counterpart_core::business::EventKind;
-use counterpart_sandbox::{Author, Reply, Vendor};
+use counterpart_sandbox::{Author, NewPerson, Reply, Vendor};
 
 use crate::flows::{flow, order};
 use crate::requirements::lab::{HOUR, Lab, MINUTE, someone};
@@ -20,16 +20,24 @@ async fn whatsapp(fallback: Option<Fallback>) -> Lab {
     lab
 }
 
-/// The same, and Ana, who never wrote: the first message of a conversation with her goes out, and to nobody.
-async fn ana_never_wrote() -> Lab {
-    let mut lab = whatsapp(None).await;
+/// A chat of this channel in which conversations are begun, a shop, and Ana, who never wrote.
+async fn ana_never_wrote(channel: &[(&str, &str)], fallback: Option<Fallback>) -> Lab {
+    let systems = [("chat", Vendor::Chatwoot), ("chat2", Vendor::Chatway), ("shop", Vendor::Woocommerce)];
+    let settings: Vec<_> = channel.iter().map(|(name, value)| ("chat", *name, *value)).collect();
+    let mut lab = Lab::with_fakes(&systems, &settings).await;
+    let send = flow(EventKind::OrderCreated, ActKind::Send, Some("order-confirmation"));
+    lab.config.flows = vec![FlowConfig { fallback, ..send }];
     lab.set("chat", "inbox_id", serde_json::json!("1"));
-    lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
+    let phone = Some("+46701740605".to_owned());
+    lab.add("chat", &NewPerson { phone, ..someone("Ana", "Lind", "ana@example.test") });
     lab.run().await;
     lab.work().await;
     lab.clock.advance(HOUR);
     lab
 }
+
+/// Ana by text message, whose first one goes out, and to nobody: she does not want any before she wrote.
+const UNSUBSCRIBED: [(&str, &str); 2] = [("channel", "TwilioSms"), ("unsubscribed", "1")];
 
 impl Lab {
     fn ana_orders(&self) {
@@ -110,9 +118,9 @@ async fn a_message_waits_while_nobody_says_whether_the_session_is_open() {
 #[tokio::test]
 async fn a_message_that_is_not_delivered_is_not_sent() {
     for (faults, found_by_reading) in [("none", 1), ("cut_after=1", 0)] {
-        let lab = ana_never_wrote().await;
+        let lab = ana_never_wrote(&UNSUBSCRIBED, None).await;
         lab.ana_orders();
-        lab.faulty(faults).await;
+        lab.ailing(faults).await;
         let mut undelivered = 0;
         for _ in 0..3 {
             lab.clock.advance(HOUR);
@@ -122,7 +130,7 @@ async fn a_message_that_is_not_delivered_is_not_sent() {
         let intent = lab.intents().await.remove(0);
         let reason = intent.reason.as_deref().unwrap_or_default();
         assert_eq!((intent.state, undelivered), (MessageState::Refused, found_by_reading), "{faults} {intent:?}");
-        assert!(reason.starts_with("not delivered: 131047"), "{faults} {reason}");
+        assert!(reason.starts_with("not delivered: 21610"), "{faults} {reason}");
         assert_eq!(lab.told("chat").len(), 1, "{faults}");
     }
 }
@@ -132,7 +140,7 @@ async fn a_message_that_is_not_delivered_is_not_sent() {
 #[tokio::test]
 async fn what_was_not_delivered_can_be_sent_again_once() {
     for faults in ["none", "cut_after=1"] {
-        let lab = ana_never_wrote().await;
+        let lab = ana_never_wrote(&UNSUBSCRIBED, None).await;
         lab.ana_orders();
         assert_eq!(lab.work().await.sent, 1);
         lab.clock.advance(HOUR);
@@ -169,7 +177,7 @@ async fn what_was_not_delivered_can_be_sent_again_once() {
 /// sent after all.
 #[tokio::test]
 async fn what_an_agent_sends_again_is_sent() {
-    let lab = ana_never_wrote().await;
+    let lab = ana_never_wrote(&UNSUBSCRIBED, None).await;
     lab.ana_orders();
     assert_eq!(lab.work().await.sent, 1);
     lab.clock.advance(HOUR);
@@ -192,4 +200,99 @@ async fn what_an_agent_sends_again_is_sent() {
     let sent = lab.intents().await.remove(0);
     assert_eq!((sent.state, &sent.remote_id), (MessageState::Sent, &refused.remote_id), "{sent:?}");
     assert_eq!(lab.told("chat").len(), 1);
+}
+
+/// Settings of an inbox and words that `check` says of it: to whom the team can write first there, or why to nobody.
+type Channel = (&'static [(&'static str, &'static str)], Result<&'static str, &'static str>);
+
+/// What somebody who has an address and a number meets.
+const CHANNELS: [Channel; 9] = [
+    (&[], Ok("with everybody")),
+    (&[("channel", "Email")], Ok("who has an e-mail address")),
+    (&[("channel", "Sms")], Ok("who has a phone number")),
+    (&[("channel", "TwilioSms")], Ok("who has a phone number")),
+    (&[("channel", "Whatsapp")], Err("only a template")),
+    (&[("channel", "TwilioSms"), ("medium", "whatsapp")], Err("only a template")),
+    (&[("channel", "FacebookPage")], Err("only the customer begins")),
+    (&[("channel", "Telegram")], Err("only the customer begins")),
+    (&[("channel", "Tiktok")], Err("only the customer begins")),
+];
+
+/// Given an inbox of each channel, then a conversation is begun by the id that the channel has for the customer, and where the team
+/// cannot write first the message takes the other way when it is due, like any without a way, and `check` says so.
+#[tokio::test]
+async fn a_conversation_is_begun_where_the_channel_lets_us() {
+    for (channel, expected) in CHANNELS {
+        let fallback = Fallback { act: ActKind::Send, to: "chat2".to_owned(), conversation: None, after_ms: HOUR };
+        let lab = ana_never_wrote(channel, Some(fallback)).await;
+        let person = lab.add("chat2", &someone("Ana", "Lind", "ana@example.test"));
+        lab.sandbox.open_chat(lab.clock.now(), "chat2", &person, Some("Hello?"));
+        lab.run().await;
+        lab.ana_orders();
+        lab.work().await;
+        let intent = lab.intents().await.remove(0);
+        match expected {
+            Ok(_) => assert_eq!(intent.state, MessageState::Sent, "{channel:?} {intent:?}"),
+            Err(_) => {
+                let reason = intent.reason.clone().unwrap_or_default();
+                assert_eq!(
+                    (intent.state, intent.connection.as_str()),
+                    (MessageState::Held, "chat"),
+                    "{channel:?} {intent:?}"
+                );
+                assert!(reason.starts_with("no_route: no conversation can be begun: "), "{channel:?} {reason}");
+            }
+        }
+        for _ in 0..2 {
+            lab.clock.advance(HOUR);
+            lab.work().await;
+        }
+        let told = (lab.told("chat").len(), lab.told("chat2").len());
+        assert_eq!(told, if expected.is_ok() { (1, 0) } else { (0, 1) }, "{channel:?} {:?}", lab.intents().await);
+
+        let checked = lab.engine(lab.network()).check_online().await.expect("the store answers");
+        let chat = checked.into_iter().find(|(name, _)| name == "chat").expect("it was asked").1;
+        let said = match chat {
+            Ok(report) => Ok(report.notes.join("; ")),
+            Err(error) => Err(error.to_string()),
+        };
+        match (&said, expected) {
+            (Ok(said), Ok(words)) => assert!(said.contains(words), "{channel:?} {said}"),
+            (Err(said), Err(words)) => {
+                assert!(said.contains(words) && said.contains("inbox_id"), "{channel:?} {said}");
+            }
+            _ => panic!("{channel:?} {said:?}"),
+        }
+    }
+}
+
+/// Given somebody without the address that the channel needs, and no other way, then the message waits with the reason, asks no
+/// more, and goes out when they write.
+#[tokio::test]
+async fn who_cannot_be_written_to_first_is_when_they_write() {
+    let lab = ana_never_wrote(&[("channel", "WebWidget")], None).await;
+    lab.ana_orders();
+    lab.work().await;
+    let calls = |lab: &Lab| lab.sandbox.log().iter().filter(|call| call.path.ends_with("/contactable_inboxes")).count();
+    assert_eq!(calls(&lab), 1);
+    let held = lab.intents().await.remove(0);
+    let reason = held.reason.clone().unwrap_or_default();
+    assert!(held.state == MessageState::Held && reason.contains("does not offer inbox 1"), "{held:?}");
+    lab.clock.advance(HOUR);
+    lab.work().await;
+    assert_eq!((calls(&lab), lab.intents().await.remove(0).reason), (0, Some(reason)));
+    let person = lab.person("chat", "ana@example.test").id;
+    lab.sandbox.open_chat(lab.clock.now(), "chat", &person, Some("Where is my order?"));
+    lab.clock.advance(HOUR);
+    assert_eq!(lab.work().await.sent, 1, "{:?}", lab.intents().await);
+}
+
+/// Given an inbox that is not there, then `check` says which setting is wrong.
+#[tokio::test]
+async fn an_inbox_that_is_not_there_is_told_of() {
+    let mut lab = ana_never_wrote(&[], None).await;
+    lab.set("chat", "inbox_id", serde_json::json!("7"));
+    let checked = lab.engine(lab.network()).check_online().await.expect("the store answers");
+    let said = checked.into_iter().find(|(name, _)| name == "chat").expect("it was asked").1.expect_err("no inbox");
+    assert!(said.to_string().contains("no inbox 7") && said.to_string().contains("inbox_id"), "{said}");
 }

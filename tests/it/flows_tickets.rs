@@ -10,6 +10,7 @@ use counterpart_core::business::EventKind;
 use counterpart_sandbox::{Author, NewTicket, Vendor};
 
 use crate::flows::flow;
+use crate::flows_acts::write_text;
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone, zendesk_names_chats};
 
 /// Every chat system with every desk.
@@ -178,6 +179,37 @@ async fn r60_a_survey_is_never_sent_unasked() {
     lab.later().await;
     let surveys = lab.sandbox.chat_messages("chat").into_iter().skip(before).filter(|m| m.author == Author::Bot);
     assert!(lab.is_resolved(&chat) && surveys.count() >= 1);
+}
+
+/// Given a customer who waits for an answer and gets a message of a flow meanwhile, whatever becomes of its answer, then they
+/// still wait when the ticket closes; after an agent's answer, and another message of a flow, they do not.
+#[tokio::test]
+async fn what_a_flow_writes_is_no_answer() {
+    for (chat_is, desk_is) in PAIRS {
+        for faults in ["none", "cut_after=1"] {
+            let mut lab = chat_and_desk(chat_is, desk_is).await;
+            write_text(&mut lab, "taken", "ticket.created", "We have your ticket {{ ticket.number }}");
+            lab.config
+                .flows
+                .push(FlowConfig { template: Some("taken".to_owned()), ..on(EventKind::TicketCreated, ActKind::Send) });
+            let chat = lab.ana().await;
+            let ticket = lab.ticket(Some(&chat));
+            lab.clock.advance(MINUTE);
+            lab.ailing(faults).await;
+            assert_eq!(lab.told("chat").len(), 1, "{faults} {:?}", lab.intents().await);
+            lab.desk(&ticket, "solved");
+            lab.later().await;
+            assert!(!lab.is_resolved(&chat), "{chat_is:?} {desk_is:?} {faults} {:?}", lab.intents().await);
+            lab.assert_dropped("unanswered").await;
+            lab.says(&chat, Author::Agent);
+            let ticket = lab.ticket(Some(&chat));
+            lab.later().await;
+            assert_eq!(lab.told("chat").len(), 3, "{faults} {:?}", lab.intents().await);
+            lab.desk(&ticket, "solved");
+            lab.later().await;
+            assert!(lab.is_resolved(&chat), "{chat_is:?} {desk_is:?} {faults} {:?}", lab.intents().await);
+        }
+    }
 }
 
 /// Given a customer who waits for an answer, when the ticket closes, then the chat stays open; after an answer and another

@@ -13,6 +13,7 @@ mod flows_echoes;
 mod flows_links;
 mod flows_medusa;
 mod flows_outages;
+mod flows_people;
 mod flows_readings;
 mod flows_sessions;
 mod flows_shopify;

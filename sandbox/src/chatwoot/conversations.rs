@@ -26,7 +26,7 @@ const OUTGOING: u64 = 1;
 const ACTIVITY: u64 = 2;
 const TEMPLATE: u64 = 3;
 
-/// `Channel::Api`, or what `channel` says: `Api`, `WebWidget`, `Email`, `Whatsapp`.
+/// `Channel::Api`, or what `channel` says.
 pub(super) fn channel(instance: &Instance) -> String {
     format!("Channel::{}", instance.setting("channel").unwrap_or("Api"))
 }
@@ -35,10 +35,42 @@ fn is_api(instance: &Instance) -> bool {
     instance.setting("channel").unwrap_or("Api") == "Api"
 }
 
+/// Which of the two a Twilio inbox is.
+fn medium(instance: &Instance) -> &str {
+    instance.setting("medium").unwrap_or("sms")
+}
+
+/// Why the channel does not take a source id.
+fn invalid_source(instance: &Instance, source: &str) -> Option<Response<Vec<u8>>> {
+    let (inbox, prefix) = match (instance.setting("channel").unwrap_or("Api"), medium(instance)) {
+        ("Whatsapp", _) => ("whatsapp", ""),
+        ("TwilioSms", "whatsapp") => ("twilio whatsapp", "whatsapp:+"),
+        ("TwilioSms", _) => ("twilio sms", "+"),
+        _ => return None,
+    };
+    let digits = source.strip_prefix(prefix).unwrap_or_default();
+    let fits = (1..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let message = format!("Source invalid source id for {inbox} inbox. valid Regex (?-mix:^{prefix}\\d{{1,15}}\\z)");
+    (!fits).then(|| answer::json(422, &json!({ "message": message, "attributes": ["source_id"] })))
+}
+
+/// The source id that a channel has for somebody by itself.
+fn natural_source(instance: &Instance, id: u64) -> Option<String> {
+    let person = instance.person(id)?;
+    match (instance.setting("channel").unwrap_or("Api"), medium(instance)) {
+        ("Email", _) => person.email,
+        ("Whatsapp", _) => person.phone.map(|phone| phone.replace('+', "")),
+        ("TwilioSms", "whatsapp") => person.phone.map(|phone| format!("whatsapp:{phone}")),
+        ("TwilioSms" | "Sms", _) => person.phone,
+        _ => None,
+    }
+}
+
 /// For how long after the customer's last message the channel takes text; none where that never ends.
 fn window(instance: &Instance) -> Option<Millis> {
     let hours = match instance.setting("channel").unwrap_or("Api") {
         "Whatsapp" | "FacebookPage" | "Instagram" => 24,
+        "TwilioSms" if medium(instance) == "whatsapp" => 24,
         "Tiktok" => 48,
         "Api" => instance.setting("agent_reply_time_window").and_then(|hours| hours.parse().ok())?,
         _ => return None,
@@ -56,14 +88,20 @@ fn deliver(instance: &mut Instance, now: Millis, id: u64) {
     let Some(said) = instance.chats.said.get(&id) else { return };
     let Some(thread) = instance.chats.threads.get(&said.chat) else { return };
     let goes_out = kind(said) == OUTGOING && !said.private;
-    if !goes_out || is_api(instance) || can_reply(instance, thread, now) {
+    if !goes_out || is_api(instance) {
         return;
     }
+    let has_written = || instance.chats.of(thread).any(|said| kind(said) == INCOMING);
+    let error = match (can_reply(instance, thread, now), instance.setting("unsubscribed")) {
+        (false, _) => "131047: Re-engagement message",
+        (true, Some(_)) if !has_written() => "21610 - Attempt to send to unsubscribed recipient",
+        (true, _) => return,
+    };
     let chat = said.chat;
     if let Some(said) = instance.chats.said.get_mut(&id) {
         said.more.insert("status".to_owned(), json!("failed"));
         let attributes = said.more.entry("content_attributes").or_insert_with(|| json!({}));
-        attributes["external_error"] = json!("131047: Re-engagement message");
+        attributes["external_error"] = json!(error);
     }
     if let Some(thread) = instance.chats.threads.get_mut(&chat) {
         thread.updated_at = now;
@@ -299,8 +337,15 @@ fn agent(id: u64, name: &str) -> Value {
 
 /// A customer begins a conversation.
 pub(crate) fn open(instance: &mut Instance, now: Millis, person: u64) -> u64 {
-    let source = instance.chats.source_of(person).unwrap_or_else(|| fresh_source(instance, person));
+    let source = instance.chats.source_of(person).unwrap_or_else(|| usual_source(instance, person));
     begin(instance, now, person, &source, None)
+}
+
+/// The source id that the channel makes for somebody.
+fn usual_source(instance: &mut Instance, person: u64) -> String {
+    let Some(source) = natural_source(instance, person) else { return fresh_source(instance, person) };
+    instance.chats.sources.insert(source.clone(), person);
+    source
 }
 
 /// A source id that nothing had before.
@@ -588,6 +633,9 @@ fn create(instance: &mut Instance, now: Millis, body: &Value) -> Response<Vec<u8
     if known.is_some_and(|holder| holder != person) {
         return refused("source_id should be unique");
     }
+    if let Some(invalid) = source.as_deref().and_then(|source| invalid_source(instance, source)) {
+        return invalid;
+    }
     // All or nothing: a message that will not do leaves no conversation behind.
     let first = match &body["message"] {
         Value::Object(_) => match draft(instance, now, None, &body["message"]) {
@@ -601,7 +649,7 @@ fn create(instance: &mut Instance, now: Millis, body: &Value) -> Response<Vec<u8
             instance.chats.sources.insert(source.clone(), person);
             source
         }
-        None => fresh_source(instance, person),
+        None => usual_source(instance, person),
     };
     let locked = instance.setting("lock_to_single_conversation").is_some();
     let last = instance.chats.threads.values().rfind(|thread| thread.source == source).map(|thread| thread.id);
@@ -667,13 +715,12 @@ pub(super) fn of_contact(instance: &Instance, now: Millis, id: u64) -> Response<
 
 /// Where somebody can be written to. An API inbox takes any source id, and offers a new one each time where there is none.
 pub(super) fn contactable(instance: &Instance, id: u64) -> Response<Vec<u8>> {
-    let person = instance.person(id);
     let known = instance.chats.source_of(id);
+    let is_used = |source: &String| instance.chats.threads.values().any(|thread| thread.source == *source);
     let source = match instance.setting("channel").unwrap_or("Api") {
         "Api" => known.or_else(|| Some(uuid(&format!("{} offer {}", instance.spec.name, instance.calls)))),
-        "Email" => person.and_then(|person| person.email),
-        "Whatsapp" => person.and_then(|person| person.phone).map(|phone| phone.trim_start_matches('+').to_owned()),
-        _ => known,
+        "WebWidget" => known.filter(|source| !is_used(source)),
+        _ => natural_source(instance, id),
     };
     let rows: Vec<Value> =
         source.iter().map(|source| json!({ "inbox": inbox(instance), "source_id": source })).collect();
@@ -688,6 +735,9 @@ pub(super) fn add_source(instance: &mut Instance, id: u64, body: &Value) -> Resp
     let source = match body["source_id"].as_str().filter(|source| !source.is_empty()) {
         None => fresh_source(instance, id),
         Some(source) => {
+            if let Some(invalid) = invalid_source(instance, source) {
+                return invalid;
+            }
             if instance.chats.sources.get(source).is_some_and(|holder| *holder != id) {
                 return server_error();
             }
@@ -696,6 +746,19 @@ pub(super) fn add_source(instance: &mut Instance, id: u64, body: &Value) -> Resp
         }
     };
     answer::json(200, &json!({ "source_id": source, "inbox": inbox(instance) }))
+}
+
+/// `inboxes` and `inboxes/{id}`.
+pub(super) fn inboxes(instance: &Instance, path: &str) -> Response<Vec<u8>> {
+    let mut inbox = inbox(instance);
+    if instance.setting("channel") == Some("TwilioSms") {
+        inbox["medium"] = json!(medium(instance));
+    }
+    match path.strip_prefix("inboxes/").map(str::parse) {
+        None => answer::json(200, &json!({ "payload": [inbox] })),
+        Some(Ok(INBOX)) => answer::json(200, &inbox),
+        Some(_) => not_found(),
+    }
 }
 
 /// `contact_inboxes/filter`.

@@ -1,7 +1,8 @@
 //! Chatwoot's Application API: contacts, conversations, messages, webhooks, after the source of 4.15.1.
 //!
 //! There is one account with one inbox. Settings: `version`, `role`, `drops_underscores`, `channel` (`Api`, `WebWidget`,
-//! `Email`, `Whatsapp`), `lock_to_single_conversation`, `active_bot`, `csat` (a resolved conversation asks the customer for
+//! `Email`, `Whatsapp`, `Sms`, `TwilioSms`, or one in which only the customer begins), `medium` (of `TwilioSms`: `sms` or
+//! `whatsapp`), `unsubscribed` (nobody takes texts before they wrote), `lock_to_single_conversation`, `active_bot`, `csat` (a resolved conversation asks the customer for
 //! an opinion), `webhook_topics` and `webhook_secret` (a webhook from the beginning).
 
 pub(crate) mod conversations;
@@ -84,6 +85,9 @@ pub(crate) fn answer(
     }
     if path == "webhooks" || path.starts_with("webhooks/") {
         return hooks::answer(instance, now, request, path);
+    }
+    if path == "inboxes" || path.starts_with("inboxes/") {
+        return conversations::inboxes(instance, path);
     }
     if path == "contact_inboxes/filter" {
         return conversations::by_source(instance, &answer::body(request));
