@@ -50,6 +50,7 @@ struct Sheet {
     total: Option<u64>,
     capped: bool,
     steady: bool,
+    left_out: u64,
     /// The newest change on it, in the vendor's own time, so that no clock of ours can make a reading skip a row.
     newest: Option<Millis>,
     clock_offset: Option<Millis>,
@@ -58,6 +59,8 @@ struct Sheet {
 /// What one walk has met so far.
 struct Walk {
     capped: bool,
+    /// Rows that nothing can keep: they are not waited for.
+    left_out: u64,
     /// No row can have slipped between two pages.
     steady: bool,
 }
@@ -312,14 +315,15 @@ impl Engine {
         page_limit: Option<u64>,
         report: &mut StreamReport,
     ) -> Result<(Walk, Ended), EngineError> {
-        let mut walk = Walk { capped: false, steady: true };
+        let mut walk = Walk { capped: false, left_out: 0, steady: true };
         let mut pages = 0;
         let mut page = self.page(source, lane, mode, scan.cursor.clone()).await?;
         loop {
             pages += 1;
             walk.capped |= page.capped;
             walk.steady &= page.steady;
-            scan.total = page.total.map(|total| total as i64).or(scan.total);
+            walk.left_out += page.left_out;
+            scan.total = page.total.map(|total| total.saturating_sub(walk.left_out) as i64).or(scan.total);
             state.clock_offset = page.clock_offset.or(state.clock_offset);
             state.watermark = state.watermark.max(page.newest);
             report.problems += page.problems;
@@ -439,6 +443,8 @@ fn certify(source: &Source, scan: &Scan, walk: &Walk, distinct_before: i64) -> C
         Some(total) if scan.distinct >= total => Coverage::Whole,
         Some(total) => {
             let why = format!("{total} rows announced, {} seen", scan.distinct);
+        left_out: page.left_out,
+        problems: page.left_out,
             if walks_agree { Coverage::Cut(why) } else { Coverage::Doubtful(why) }
         }
         None if source.capabilities.stable_pages || walks_agree => Coverage::Whole,

@@ -159,7 +159,7 @@ impl Store {
             .column(key::Column::RecordId)
             .filter(key::Column::Tenant.eq(self.tenant()))
             .filter(key::Column::Kind.eq(kind))
-            .filter(key::Column::Value.eq(value))
+            .filter(key::Column::Value.eq(super::keys::indexed(value).as_ref()))
             .into_tuple()
             .all(self.reader())
             .await?;

@@ -22,6 +22,7 @@ mod logs;
 mod message_worlds;
 #[cfg(feature = "mutants")]
 mod mutants;
+mod odd_texts;
 mod postgres;
 mod real_conversations;
 mod real_medusa;
