@@ -120,8 +120,16 @@ impl Engine {
             let stale = interrupted.as_ref().filter(|scan| {
                 scan.pages > 0 && !capabilities.since && self.clock.now() - scan.started_at > OVERLAP_MS
             });
-            let hours = stale.map(|scan| (self.clock.now() - scan.started_at).div_euclid(3_600_000));
-            self.full_scan(source, lane, &mut state, interrupted, report).await?;
+            let mut hours = stale.map(|scan| (self.clock.now() - scan.started_at).div_euclid(3_600_000));
+            let resumes = interrupted.as_ref().is_some_and(|scan| scan.cursor.is_some());
+            match self.full_scan(source, lane, &mut state, interrupted, report).await {
+                Err(error) if resumes && report.pulled == 0 && forgot_the_place(&error) => {
+                    self.note_forgotten(source, &error);
+                    hours = None;
+                    self.full_scan(source, lane, &mut state, None, report).await?;
+                }
+                outcome => outcome?,
+            }
             if let Some(hours) = hours.filter(|_| report.complete) {
                 // Nothing else would tell what changed there since; the next run reads all of it again.
                 report.complete = false;
@@ -268,13 +276,24 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let mut scan = self.store.begin_scan(&source.wired.name, &source.stream, DEEP, self.clock.now()).await?;
         scan.cursor = state.deep_cursor.clone();
-        let (walk, ended) =
-            self.walk(source, Lane::Audit, PullMode::Full, &mut scan, state, Some(pages), report).await?;
+        let walked = self.walk(source, Lane::Audit, PullMode::Full, &mut scan, state, Some(pages), report).await;
+        let (walk, ended) = match walked {
+            Err(error) if scan.pages == 0 && scan.cursor.is_some() && forgot_the_place(&error) => {
+                self.note_forgotten(source, &error);
+                scan.cursor = None;
+                self.walk(source, Lane::Audit, PullMode::Full, &mut scan, state, Some(pages), report).await?
+            }
+            walked => walked?,
+        };
         state.deep_cursor = match ended {
             Ended::AtEnd => None,
             _ => scan.cursor.clone(),
         };
         self.close_partial(source, scan, &walk, &ended, state, report).await
+    }
+
+    fn note_forgotten(&self, source: &Source, error: &EngineError) {
+        self.note(&format!("{error}; a reading of {} stopped there before, so that it begins anew", source.stream));
     }
 
     async fn close_partial(
@@ -393,6 +412,17 @@ impl Engine {
     }
 }
 
+/// Whether an answer to a stored cursor says that nobody can go on from there: the vendor refuses it or knows no such page, or
+/// it cannot be read. What else is wrong will pass.
+fn forgot_the_place(error: &EngineError) -> bool {
+    let EngineError::Vendor { error, .. } = error else { return false };
+    match error.kind {
+        ErrorKind::Invalid { .. } => true,
+        ErrorKind::Contract => matches!(error.status, None | Some(404 | 410)),
+        _ => false,
+    }
+}
+
 /// Fetches one page and reads it through the mapping.
 async fn read_page(
     source: Source,
@@ -413,6 +443,8 @@ async fn read_page(
         total: page.total,
         capped: page.capped,
         steady: page.steady,
+        left_out: page.left_out,
+        problems: page.left_out,
         ..Sheet::default()
     };
     for record in page.records {
@@ -443,8 +475,6 @@ fn certify(source: &Source, scan: &Scan, walk: &Walk, distinct_before: i64) -> C
         Some(total) if scan.distinct >= total => Coverage::Whole,
         Some(total) => {
             let why = format!("{total} rows announced, {} seen", scan.distinct);
-        left_out: page.left_out,
-        problems: page.left_out,
             if walks_agree { Coverage::Cut(why) } else { Coverage::Doubtful(why) }
         }
         None if source.capabilities.stable_pages || walks_agree => Coverage::Whole,
