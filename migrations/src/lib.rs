@@ -19,6 +19,7 @@ mod m20261121_000004_create_messages;
 mod m20261121_000005_index_event_times;
 mod m20261121_000006_mark_fallbacks;
 mod m20261121_000007_mark_own_acts;
+mod m20261121_000008_pace_histories;
 
 /// All migrations in the order in which they are applied.
 pub struct Migrator;
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000005_index_event_times::Migration),
             Box::new(m20261121_000006_mark_fallbacks::Migration),
             Box::new(m20261121_000007_mark_own_acts::Migration),
+            Box::new(m20261121_000008_pace_histories::Migration),
         ]
     }
 }

@@ -38,4 +38,5 @@ mod storefront;
 mod subscriptions;
 #[cfg(feature = "otlp")]
 mod telemetry;
+mod threads;
 mod worlds;
