@@ -571,7 +571,7 @@ impl Store {
         Entity::find()
             .select_only()
             .column(Column::State)
-            .column_as(Expr::val(1).count(), "n")
+            .column_as(Column::State.count(), "n")
             .filter(Column::Tenant.eq(self.tenant()))
             .group_by(Column::State)
     }
@@ -611,7 +611,7 @@ impl TryFrom<Model> for Message {
 
 #[cfg(test)]
 mod tests {
-    use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, QueryTrait, Select};
+    use sea_orm::{ConnectionTrait, DbBackend, QueryTrait, Select};
 
     use super::Entity;
     use crate::store::{Store, StoreOptions};
