@@ -68,8 +68,9 @@ impl Store {
         now: Millis,
         limit: u64,
     ) -> Result<Vec<Unread>> {
+        type Row = (i64, String, String, Option<String>, Option<i64>);
         let tried = || Expr::col((Entity, Column::NotBefore)).if_null(0);
-        let rows: Vec<(i64, String, String, Option<String>, Option<i64>)> = conversations
+        let rows: Vec<Row> = conversations
             .select_only()
             .columns([record::Column::Id, record::Column::ExternalId, record::Column::Fingerprint])
             .column(Column::Cursor)
@@ -85,7 +86,7 @@ impl Store {
             .into_tuple()
             .all(self.reader())
             .await?;
-        let named = |(record, external_id, fingerprint, cursor, messages): (_, _, _, _, Option<i64>)| {
+        let named = |(record, external_id, fingerprint, cursor, messages): Row| {
             let messages = messages.unwrap_or_default();
             Unread { record, external_id, fingerprint, cursor, messages }
         };
