@@ -20,6 +20,7 @@ use super::hook::subscription::{self, Subscribe, Subscription};
 use super::hook::{Delivery, HookRefusal, Hooks, Intake, RefusalKind};
 use super::http::Http;
 use super::manifest::{BudgetFacts, Capabilities, Manifest, ManifestProblem};
+use super::odd;
 use super::problems::duration_ms;
 use super::redact::Redactor;
 use super::rest;
@@ -155,19 +156,37 @@ impl Connection {
         self.connector.check(&self.cx(lane)).await
     }
 
-    /// Reads one page.
+    /// Reads one page. A record with an id that nothing can keep is left out, and counted.
     pub async fn pull(&self, lane: Lane, request: PullRequest<'_>) -> Result<Page, ConnectorError> {
-        self.connector.pull(&self.cx(lane), request).await
+        let mut page = self.connector.pull(&self.cx(lane), request).await?;
+        let shown = page.records.len();
+        page.records.retain(|record| odd::is_id(&record.id));
+        page.left_out = (shown - page.records.len()) as u64;
+        if page.left_out > 0 {
+            let (records, longest) = (page.left_out, odd::LONGEST_ID);
+            tracing::warn!(connection = %self.name, stream = request.stream, records, "left out: ids of more than {longest} bytes");
+        }
+        Ok(page)
     }
 
     /// Reads one record; under another id than asked for when the vendor merged it.
     pub async fn fetch(&self, lane: Lane, stream: &str, id: &str) -> Result<RemoteRecord, ConnectorError> {
-        self.connector.fetch(&self.cx(lane), stream, id).await
+        let record = self.connector.fetch(&self.cx(lane), stream, id).await?;
+        match odd::is_id(&record.id) {
+            true => Ok(record),
+            false => Err(ConnectorError::contract(format!(
+                "{}: the record has an id of more than {} bytes",
+                self.name,
+                odd::LONGEST_ID
+            ))),
+        }
     }
 
     /// Records that match `key` exactly.
     pub async fn find(&self, lane: Lane, stream: &str, key: &MatchKey) -> Result<Vec<RemoteRecord>, ConnectorError> {
-        self.connector.find(&self.cx(lane), stream, key).await
+        let mut found = self.connector.find(&self.cx(lane), stream, key).await?;
+        found.retain(|record| odd::is_id(&record.id));
+        Ok(found)
     }
 
     /// How late a look-up shows what was written, at the latest.

@@ -72,6 +72,8 @@ pub struct Page {
     pub capped: bool,
     /// The walk goes on after the last record's key, so that no record slips between two pages while others change.
     pub steady: bool,
+    /// Records of it that are not handed out, because nothing can keep ids as long as theirs.
+    pub left_out: u64,
 }
 
 /// A key by which a record can be looked up exactly.

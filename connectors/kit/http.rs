@@ -19,6 +19,7 @@ use super::clock::{Clock, Millis};
 use super::error::{ConnectorError, ErrorKind};
 use super::gate::{Call, Gate, GateError, Lane, Purpose, RateSignal};
 use super::manifest::Manifest;
+use super::odd;
 use super::rate;
 use super::redact::Redactor;
 use super::settings::Settings;
@@ -161,10 +162,11 @@ impl Http {
         }
     }
 
-    /// Sends `ask` and reads the answer as JSON; an empty body is null.
+    /// Sends `ask` and reads the answer as JSON, without the NULs that its texts may hold; an empty body is null.
     pub async fn json(&self, lane: Lane, ask: &Ask<'_>) -> Result<(Value, Answer), ConnectorError> {
         let answer = self.send(lane, ask).await?;
-        let value = self.judge(ask).json(&answer)?;
+        let mut value = self.judge(ask).json(&answer)?;
+        odd::without_nul(&answer.body, &mut value);
         Ok((value, answer))
     }
 

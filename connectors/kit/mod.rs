@@ -18,6 +18,7 @@ pub mod http;
 pub mod live;
 pub mod manifest;
 pub(crate) mod matching;
+mod odd;
 pub mod paging;
 mod problems;
 mod rate;

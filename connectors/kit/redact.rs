@@ -46,9 +46,9 @@ impl Redactor {
         Redactor { needles }
     }
 
-    /// `text` without secrets.
+    /// `text` without secrets, and without NUL, which no store takes.
     pub fn clean(&self, text: &str) -> String {
-        let mut clean = text.to_owned();
+        let mut clean = text.replace('\0', "");
         for needle in &self.needles {
             if clean.contains(needle.as_str()) {
                 clean = clean.replace(needle.as_str(), MASK);

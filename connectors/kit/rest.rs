@@ -68,7 +68,7 @@ impl Rest {
         let next = paging::next(&facts.list.page, walk, announced, &records)?;
         let next = next.map(|walk| walk.cursor());
         let steady = facts.list.page.kind == PageKind::Keyset;
-        Ok(Page { records, next, total, server_time: answer.server_time, capped: false, steady })
+        Ok(Page { records, next, total, server_time: answer.server_time, capped: false, steady, left_out: 0 })
     }
 
     /// Sends one write and reads the record in its answer.
@@ -352,7 +352,7 @@ pub(super) fn wrap(body: &Value, place: &str) -> Value {
 fn location_id(answer: &Answer) -> Option<String> {
     let location = answer.header("location")?.split(['?', '#']).next()?;
     let last = location.trim_end_matches('/').rsplit('/').next()?;
-    Some(percent_encoding::percent_decode_str(last).decode_utf8().ok()?.into_owned()).filter(|id| !id.is_empty())
+    Some(percent_encoding::percent_decode_str(last).decode_utf8().ok()?.replace('\0', "")).filter(|id| !id.is_empty())
 }
 
 fn wrong_shape(cx: &Cx, ask: &Ask<'_>, place: &str) -> ConnectorError {

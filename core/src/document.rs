@@ -127,6 +127,12 @@ fn blank(kind: &str) -> Option<Value> {
     Some(blank)
 }
 
+/// Bytes of the longest text that is taken for an id: what is longer can be kept by no index, and is nobody's.
+const LONGEST_ID: usize = 500;
+
+/// Names whose values are ids, of whatever kind of record.
+const IDS: &[&str] = &["id", "conversation"];
+
 /// The lists whose items are texts; they are read as fields.
 const TEXTS: &[&str] = &["labels"];
 
@@ -223,6 +229,9 @@ fn object(lines: &[Line], lists: &[List], remote: &Value) -> Map<String, Value> 
         };
         let mut place = &mut out;
         let Some((last, way)) = line.name.split_last() else { continue };
+        if IDS.contains(&last.as_str()) && value.as_str().is_some_and(|id| id.len() > LONGEST_ID) {
+            continue;
+        }
         for step in way {
             let inner = place.entry(step.clone()).or_insert_with(|| json!({}));
             let Value::Object(object) = inner else { unreachable!("only objects are put on the way") };
@@ -462,6 +471,16 @@ mod tests {
             let order: Order = document.read("8", &odd);
             assert_eq!((order.number.as_str(), order.status, order.placed_at), ("8", OrderStatus::Created, None));
         }
+    }
+
+    #[test]
+    fn what_is_too_long_for_an_id_is_none() {
+        let source = "format = 1\nkind = \"ticket\"\nconnector = \"desk\"\n[fields]\nconversation = \"/chat\"\nsubject = \"/chat\"";
+        let document = Document::parse(source, "desk.toml").expect("a sound file");
+        let named = |chat: &str| document.value("7", &json!({ "chat": chat }))["conversation"].clone();
+        assert_eq!((named(&"1".repeat(500)).is_null(), named(&"1".repeat(501))), (false, Value::Null));
+        let ticket: Ticket = document.read("7", &json!({ "chat": "1".repeat(501) }));
+        assert_eq!((ticket.subject.map(|subject| subject.len()), ticket.conversation), (Some(501), None));
     }
 
     #[test]

@@ -276,7 +276,7 @@ impl Worker<'_> {
     }
 
     /// A conversation that the vendor does not know any more is not chosen again, until a reading shows it.
-    async fn forget(&self, wired: &Wired, conversation: &str) -> Result<(), EngineError> {
+    pub(super) async fn forget(&self, wired: &Wired, conversation: &str) -> Result<(), EngineError> {
         let Some(document) = self.engine.document(&wired.name, "conversation") else {
             return Ok(());
         };

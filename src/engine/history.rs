@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use counterpart_connectors::{Lane, Millis, PullMode, PullRequest, RemoteRecord};
+use counterpart_connectors::{ConnectorError, ErrorKind, Lane, Millis, PullMode, PullRequest, RemoteRecord};
 use counterpart_core::{Document, business};
 use serde::Serialize;
 
@@ -28,6 +28,21 @@ pub struct History {
 /// For how long it is looked for what became of a message before older conversations are read.
 const AWAITED_MS: Millis = 3 * 86_400_000;
 const DELIVERY: &str = "delivery";
+/// How long a conversation that could not be read is left alone: while the vendor is busy, and where it refused.
+const BUSY_MS: Millis = 10 * 60_000;
+const REFUSED_MS: Millis = 3_600_000;
+
+/// What became of one conversation.
+enum Thread {
+    Read {
+        messages: u64,
+        undelivered: u64,
+    },
+    /// The vendor did not let us read to the end.
+    Failed,
+    /// We are to stop.
+    Stopped,
+}
 
 impl Worker<'_> {
     /// Reads the messages of conversations that changed since they were last read, at most of `most` of them at each
@@ -38,7 +53,7 @@ impl Worker<'_> {
         for (name, wired) in &self.wired {
             let Some(document) = self.engine.document(name, "message") else { continue };
             let mut conversations = self.awaited(name, most).await?;
-            let others = self.engine.store.unread(name, most).await?;
+            let others = self.engine.store.unread(name, self.engine.clock.now(), most).await?;
             conversations.extend(others.into_iter().filter(|other| !conversations.contains(other)).collect::<Vec<_>>());
             conversations.truncate(usize::try_from(most).unwrap_or(usize::MAX));
             self.read_threads(wired, document, conversations, &mut found).await?;
@@ -61,8 +76,8 @@ impl Worker<'_> {
     }
 
     async fn awaited(&self, connection: &str, most: u64) -> Result<Vec<Unread>, EngineError> {
-        let since = self.engine.clock.now() - AWAITED_MS;
-        Ok(self.engine.store.unread_with_ours(connection, since, most).await?)
+        let now = self.engine.clock.now();
+        Ok(self.engine.store.unread_with_ours(connection, now - AWAITED_MS, now, most).await?)
     }
 
     async fn read_threads(
@@ -77,12 +92,13 @@ impl Worker<'_> {
                 return Ok(());
             }
             match self.read_thread(wired, document, &conversation).await? {
-                Some((messages, undelivered)) => {
+                Thread::Read { messages, undelivered } => {
                     found.conversations += 1;
                     found.messages += messages;
                     found.undelivered += undelivered;
                 }
-                None => found.failed += 1,
+                Thread::Failed => found.failed += 1,
+                Thread::Stopped => return Ok(()),
             }
         }
         Ok(())
@@ -124,31 +140,33 @@ impl Worker<'_> {
         Ok(undelivered.is_some())
     }
 
-    /// The messages there are, and those of ours that were not delivered. None when the vendor did not let us read to the end.
+    /// Reads the messages of one conversation: all of them, or what came since it was read last, where the vendor goes on from
+    /// there and nothing is awaited of what stands before.
     async fn read_thread(
         &self,
         wired: &Arc<Wired>,
         document: &Document,
         conversation: &Unread,
-    ) -> Result<Option<(u64, u64)>, EngineError> {
+    ) -> Result<Thread, EngineError> {
         let store = &self.engine.store;
-        let (mut messages, mut undelivered) = (0, 0);
         let mut ours = match document.reads(DELIVERY) {
             true => store.said_in(&wired.name, &conversation.external_id).await?,
             false => Vec::new(),
         };
-        let mut cursor: Option<String> = None;
+        let since = self.engine.clock.now() - AWAITED_MS;
+        let is_awaited = ours.iter().any(|row| row.attempted_at.is_some_and(|at| at >= since));
+        let mut cursor = conversation.cursor.clone().filter(|_| !is_awaited);
+        let known = if cursor.is_some() { conversation.messages } else { 0 };
+        let (mut messages, mut undelivered, mut steady) = (0, 0, true);
         loop {
             let parent = Some(conversation.external_id.as_str());
             let request = PullRequest { stream: "message", mode: PullMode::Full, cursor: cursor.as_deref(), parent };
             let page = match wired.connection.pull(Lane::Backfill, request).await {
                 Ok(page) => page,
-                Err(error) => {
-                    tracing::warn!(connection = %wired.name, conversation = %conversation.external_id, "{}", error.message);
-                    return Ok(None);
-                }
+                Err(error) => return self.not_read(wired, conversation, &error).await,
             };
             messages += page.records.len() as u64;
+            steady &= page.steady;
             let now = self.engine.clock.now();
             for record in &page.records {
                 undelivered += u64::from(self.note_delivery(wired, document, &mut ours, record, now).await?);
@@ -156,12 +174,49 @@ impl Worker<'_> {
             let rows: Vec<Incoming> =
                 page.records.into_iter().map(|record| observe_document(document, record).row).collect();
             store.keep_messages(&wired.name, conversation, &rows, now).await?;
-            cursor = page.next;
-            if cursor.is_none() {
-                let count = i64::try_from(messages).unwrap_or(i64::MAX);
-                store.read_through(conversation, count, self.engine.clock.now()).await?;
-                return Ok(Some((messages, undelivered)));
+            if page.next.is_none() {
+                let count = known.saturating_add_unsigned(messages);
+                let resume = cursor.as_deref().filter(|_| steady);
+                store.read_through(conversation, count, resume, self.engine.clock.now()).await?;
+                return Ok(Thread::Read { messages, undelivered });
             }
+            cursor = page.next;
         }
+    }
+
+    /// A conversation that could not be read waits, so that the others are. One that the vendor does not know any more is gone:
+    /// some delete conversations without telling anybody.
+    async fn not_read(
+        &self,
+        wired: &Arc<Wired>,
+        conversation: &Unread,
+        error: &ConnectorError,
+    ) -> Result<Thread, EngineError> {
+        if error.kind == ErrorKind::Stopped {
+            return Ok(Thread::Stopped);
+        }
+        let id = &conversation.external_id;
+        tracing::warn!(connection = %wired.name, conversation = %id, "{}", error.message);
+        if matches!(error.status, Some(404 | 410)) && is_gone(wired, id).await {
+            self.forget(wired, id).await?;
+            return Ok(Thread::Failed);
+        }
+        let pause = match error.kind {
+            ErrorKind::Unavailable | ErrorKind::RateLimited { .. } => BUSY_MS,
+            _ => REFUSED_MS,
+        };
+        self.engine.store.not_read(conversation, self.engine.clock.now() + pause).await?;
+        Ok(Thread::Failed)
+    }
+}
+
+/// Whether the vendor says so of the conversation itself: that its messages are not there may mean something else.
+async fn is_gone(wired: &Wired, conversation: &str) -> bool {
+    if !wired.connection.capabilities_of("conversation").is_some_and(|can| can.fetch) {
+        return false;
+    }
+    match wired.connection.fetch(Lane::Backfill, "conversation", conversation).await {
+        Ok(record) => record.deleted,
+        Err(error) => error.kind == ErrorKind::NotFound,
     }
 }

@@ -50,6 +50,7 @@ struct Sheet {
     total: Option<u64>,
     capped: bool,
     steady: bool,
+    left_out: u64,
     /// The newest change on it, in the vendor's own time, so that no clock of ours can make a reading skip a row.
     newest: Option<Millis>,
     clock_offset: Option<Millis>,
@@ -58,6 +59,8 @@ struct Sheet {
 /// What one walk has met so far.
 struct Walk {
     capped: bool,
+    /// Rows that nothing can keep: they are not waited for.
+    left_out: u64,
     /// No row can have slipped between two pages.
     steady: bool,
     /// The newest change of a reading of everything.
@@ -131,8 +134,17 @@ impl Engine {
                 let is_old = self.clock.now() - scan.started_at > OVERLAP_MS;
                 scan.pages > 0 && !capabilities.since && is_old && portion.is_none()
             });
-            let hours = stale.map(|scan| (self.clock.now() - scan.started_at).div_euclid(3_600_000));
-            self.full_scan(source, lane, &mut state, interrupted, portion, report).await?;
+            let mut hours = stale.map(|scan| (self.clock.now() - scan.started_at).div_euclid(3_600_000));
+            let resumes = interrupted.as_ref().is_some_and(|scan| scan.cursor.is_some());
+            let pulled = report.pulled;
+            match self.full_scan(source, lane, &mut state, interrupted, portion, report).await {
+                Err(error) if resumes && report.pulled == pulled && forgot_the_place(&error) => {
+                    self.note_forgotten(source, &error);
+                    hours = None;
+                    self.full_scan(source, lane, &mut state, None, portion, report).await?;
+                }
+                outcome => outcome?,
+            }
             if let Some(hours) = hours.filter(|_| report.complete) {
                 // Nothing else would tell what changed there since; the next run reads all of it again.
                 report.complete = false;
@@ -304,13 +316,24 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let mut scan = self.store.begin_scan(&source.wired.name, &source.stream, DEEP, self.clock.now()).await?;
         scan.cursor = state.deep_cursor.clone();
-        let (walk, ended) =
-            self.walk(source, Lane::Audit, PullMode::Full, &mut scan, state, Some(pages), report).await?;
+        let walked = self.walk(source, Lane::Audit, PullMode::Full, &mut scan, state, Some(pages), report).await;
+        let (walk, ended) = match walked {
+            Err(error) if scan.pages == 0 && scan.cursor.is_some() && forgot_the_place(&error) => {
+                self.note_forgotten(source, &error);
+                scan.cursor = None;
+                self.walk(source, Lane::Audit, PullMode::Full, &mut scan, state, Some(pages), report).await?
+            }
+            walked => walked?,
+        };
         state.deep_cursor = match ended {
             Ended::AtEnd => None,
             _ => scan.cursor.clone(),
         };
         self.close_partial(source, scan, &walk, &ended, state, report).await
+    }
+
+    fn note_forgotten(&self, source: &Source, error: &EngineError) {
+        self.note(&format!("{error}; a reading of {} stopped there before, so that it begins anew", source.stream));
     }
 
     async fn close_partial(
@@ -350,14 +373,15 @@ impl Engine {
         page_limit: Option<u64>,
         report: &mut StreamReport,
     ) -> Result<(Walk, Ended), EngineError> {
-        let mut walk = Walk { capped: false, steady: true, newest: None };
+        let mut walk = Walk { capped: false, left_out: 0, steady: true, newest: None };
         let mut pages = 0;
         let mut page = self.page(source, lane, mode, scan.cursor.clone()).await?;
         loop {
             pages += 1;
             walk.capped |= page.capped;
             walk.steady &= page.steady;
-            scan.total = page.total.map(|total| total as i64).or(scan.total);
+            walk.left_out += page.left_out;
+            scan.total = page.total.map(|total| total.saturating_sub(walk.left_out) as i64).or(scan.total);
             state.clock_offset = page.clock_offset.or(state.clock_offset);
             match mode {
                 // Rows come in any order, and what changed before the newest of them may still be to come.
@@ -436,6 +460,17 @@ fn began(scan: &Scan, state: &StreamState) -> Millis {
     scan.started_at + state.clock_offset.unwrap_or(0)
 }
 
+/// Whether an answer to a stored cursor says that nobody can go on from there: the vendor refuses it or knows no such page, or
+/// it cannot be read. What else is wrong will pass.
+fn forgot_the_place(error: &EngineError) -> bool {
+    let EngineError::Vendor { error, .. } = error else { return false };
+    match error.kind {
+        ErrorKind::Invalid { .. } => true,
+        ErrorKind::Contract => matches!(error.status, None | Some(404 | 410)),
+        _ => false,
+    }
+}
+
 /// Fetches one page and reads it through the mapping.
 async fn read_page(
     source: Source,
@@ -456,6 +491,8 @@ async fn read_page(
         total: page.total,
         capped: page.capped,
         steady: page.steady,
+        left_out: page.left_out,
+        problems: page.left_out,
         ..Sheet::default()
     };
     for record in page.records {

@@ -54,7 +54,8 @@ pub struct StreamReport {
     pub pulled: u64,
     /// Records that were new or differed from what was known.
     pub changed: u64,
-    /// Values that could not be read in the kind their field has; kept at their own side, never pushed on.
+    /// Values that could not be read in the kind their field has; kept at their own side, never pushed on. Rows with an id that
+    /// nothing can keep, which are left out, count here too.
     pub problems: u64,
     /// Whether the reading went as far as was due, whatever it then showed.
     pub ended: bool,

@@ -10,6 +10,7 @@ use sea_orm::{
 use serde_json::{Value, json};
 
 use super::json::{from_optional, from_text, to_text};
+use super::keys::indexed;
 use super::record::{mark_dirty, mark_dirty_where};
 use super::sequence::{Sequence, draw};
 use super::tables::conflict::{Column, Entity, Model};
@@ -185,7 +186,7 @@ impl Store {
                 .select_only()
                 .column(Column::Id)
                 .filter(Column::Tenant.eq(self.tenant()))
-                .filter(Column::OpenKey.is_in(part))
+                .filter(Column::OpenKey.is_in(part.iter().map(|key| indexed(key))))
                 .into_tuple()
                 .all(&tx)
                 .await?;
@@ -300,7 +301,7 @@ async fn open_by_key<C: ConnectionTrait>(
             .select_only()
             .columns([Column::Key, Column::Id])
             .filter(Column::Tenant.eq(tenant))
-            .filter(Column::OpenKey.is_in(part.iter().copied()))
+            .filter(Column::OpenKey.is_in(part.iter().map(|key| indexed(key))))
             .into_tuple()
             .all(tx)
             .await?;
@@ -341,7 +342,7 @@ fn row(tenant: &str, id: i64, conflict: &NewConflict, now: Millis) -> Model {
         tenant: tenant.to_owned(),
         kind: conflict.kind.clone(),
         key: conflict.key.clone(),
-        open_key: waits.then(|| conflict.key.clone()),
+        open_key: waits.then(|| indexed(&conflict.key).into_owned()),
         state: if waits { ConflictState::Open } else { ConflictState::Resolved },
         entity_id: conflict.entity_id,
         field: conflict.field.clone(),

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::json::to_text;
 use super::message::{self, NewMessage};
-use super::sequence::{Sequence, draw};
+use super::sequence::{Sequence, draw, hold_records};
 use super::tables::event::{ActiveModel, Column, Entity};
 use super::tables::{body, record};
 use super::{BATCH, Millis, Result, Store, StoreError, of_tenant};
@@ -159,7 +159,7 @@ impl Store {
             .column(key::Column::RecordId)
             .filter(key::Column::Tenant.eq(self.tenant()))
             .filter(key::Column::Kind.eq(kind))
-            .filter(key::Column::Value.eq(value))
+            .filter(key::Column::Value.eq(super::keys::indexed(value).as_ref()))
             .into_tuple()
             .all(self.reader())
             .await?;
@@ -224,6 +224,7 @@ impl Store {
         now: Millis,
     ) -> Result<u64> {
         let tx = self.begin().await?;
+        hold_records(&tx).await?;
         let mut stored = 0;
         for event in events {
             let id = draw(&tx, Sequence::Event, 1).await?;

@@ -1,12 +1,25 @@
 //! Identity keys of records, for finding the others that share one.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use sea_orm::{ColumnTrait, Condition, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect};
+use sha2::{Digest, Sha256};
 
 use super::tables::record;
 use super::tables::record_key::{Column, Entity, Model};
 use super::{BATCH, Record, RecordState, Result, Store};
+
+/// Bytes of a text that the indexes of both databases hold beside the other columns.
+const LONGEST: usize = 1_000;
+
+/// A text as it stands in an index: its hash, where it is too long for one.
+pub(super) fn indexed(text: &str) -> Cow<'_, str> {
+    match text.len() > LONGEST {
+        true => Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+        false => text.into(),
+    }
+}
 
 /// A record that is there and has a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,11 +83,11 @@ impl Store {
         let tx = self.begin().await?;
         for part in keys.chunks(BATCH) {
             let ids: Vec<i64> = part.iter().map(|(id, _)| *id).collect();
-            let wanted: BTreeSet<(i64, &str, &str)> =
-                part.iter().flat_map(|(id, keys)| keys.iter().map(|(k, v)| (*id, k.as_str(), v.as_str()))).collect();
+            let wanted: BTreeSet<(i64, &str, Cow<'_, str>)> =
+                part.iter().flat_map(|(id, keys)| keys.iter().map(|(k, v)| (*id, k.as_str(), indexed(v)))).collect();
             let rows = Entity::find().filter(Column::RecordId.is_in(ids)).all(&tx).await?;
-            let present: BTreeSet<(i64, &str, &str)> =
-                rows.iter().map(|row| (row.record_id, row.kind.as_str(), row.value.as_str())).collect();
+            let present: BTreeSet<(i64, &str, Cow<'_, str>)> =
+                rows.iter().map(|row| (row.record_id, row.kind.as_str(), row.value.as_str().into())).collect();
             let gone: Vec<_> = present.difference(&wanted).collect();
             // Each key is three terms of an expression whose depth SQLite limits.
             for some in gone.chunks(100) {
@@ -83,7 +96,7 @@ impl Store {
                         Condition::all()
                             .add(Column::RecordId.eq(*id))
                             .add(Column::Kind.eq(*kind))
-                            .add(Column::Value.eq(*value)),
+                            .add(Column::Value.eq(value.as_ref())),
                     )
                 });
                 Entity::delete_many().filter(Column::Tenant.eq(self.tenant())).filter(any).exec(&tx).await?;
@@ -94,7 +107,7 @@ impl Store {
                     Model {
                         tenant: self.tenant().to_owned(),
                         kind: (*kind).to_owned(),
-                        value: (*value).to_owned(),
+                        value: value.clone().into_owned(),
                         record_id: *id,
                     }
                     .into_active_model()
@@ -109,20 +122,20 @@ impl Store {
 
     /// Records of a stream that have any of these keys, by number; merged and deleted ones are left out.
     pub async fn records_by_keys(&self, stream: &str, keys: &[(String, String)]) -> Result<Vec<Record>> {
-        let mut by_kind: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        let mut by_kind: BTreeMap<&str, BTreeSet<Cow<'_, str>>> = BTreeMap::new();
         for (kind, value) in keys {
-            by_kind.entry(kind).or_default().insert(value);
+            by_kind.entry(kind).or_default().insert(indexed(value));
         }
         let mut ids: Vec<i64> = Vec::new();
         for (kind, values) in by_kind {
-            let values: Vec<&str> = values.into_iter().collect();
+            let values: Vec<Cow<'_, str>> = values.into_iter().collect();
             for part in values.chunks(BATCH) {
                 let some: Vec<i64> = Entity::find()
                     .select_only()
                     .column(Column::RecordId)
                     .filter(Column::Tenant.eq(self.tenant()))
                     .filter(Column::Kind.eq(kind))
-                    .filter(Column::Value.is_in(part.iter().copied()))
+                    .filter(Column::Value.is_in(part.iter().map(Cow::as_ref)))
                     .into_tuple()
                     .all(self.reader())
                     .await?;

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use counterpart_connectors::ActKind;
 use counterpart_core::business::Party;
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, SimpleExpr};
+use sea_orm::sea_query::{Alias, Expr, ExprTrait, OnConflict, Query, SelectStatement, SimpleExpr};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DeriveActiveEnum, EntityTrait, EnumIter, Order,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
 };
 
 use super::json::{from_text, to_text};
 use super::sequence::{Sequence, draw};
 use super::tables::message::{ActiveModel, Column, Entity, Model};
-use super::{Millis, Result, Store, StoreError};
+use super::{Millis, Result, Store, StoreError, of_tenant};
 
 /// Where a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, DeriveActiveEnum)]
@@ -443,19 +443,40 @@ impl Store {
     /// `key` is that of another such intent.
     pub async fn sent_like(&self, key: &str) -> Result<Vec<Millis>> {
         let Some((prefix, _)) = key.rsplit_once('|') else { return Ok(Vec::new()) };
-        let rows: Vec<(String, Option<Millis>)> = Entity::find()
+        let this = Entity::find().filter(Column::Tenant.eq(self.tenant())).filter(Column::Key.eq(key));
+        let Some(this) = this.one(self.reader()).await? else { return Ok(Vec::new()) };
+        let rows: Vec<(String, Option<Millis>)> =
+            self.sent_for(self.events_like(this.event_id)).into_tuple().all(self.reader()).await?;
+        // Other flows on the same event are other intents.
+        let same = |row: &(String, _)| row.0 != key && row.0.rsplit_once('|').is_some_and(|(start, _)| start == prefix);
+        Ok(rows.into_iter().filter(same).filter_map(|(_, at)| at).collect())
+    }
+
+    /// The events of the same record and kind. By its events a record's messages are found in an index; by the beginning of
+    /// their keys they would not be.
+    fn events_like(&self, id: i64) -> SelectStatement {
+        use super::tables::event::{Column, Entity};
+        let (this, other) = (Alias::new("this"), Alias::new("other"));
+        let mut found = Query::select();
+        found.column((other.clone(), Column::Id)).from_as(Entity, this.clone());
+        let same = [Column::Tenant, Column::Connection, Column::Stream, Column::ExternalId, Column::Kind];
+        let same = same.into_iter().fold(Condition::all(), |all, column| {
+            all.add(Expr::col((other.clone(), column)).equals((this.clone(), column)))
+        });
+        found.join_as(sea_orm::JoinType::InnerJoin, Entity, other.clone(), same);
+        found.and_where(Expr::col((this.clone(), Column::Id)).eq(id));
+        found.and_where(Expr::col((this, Column::Tenant)).eq(self.tenant()));
+        found
+    }
+
+    /// Messages that may have arrived because of events, with when they were sent.
+    fn sent_for(&self, events: SelectStatement) -> Select<Entity> {
+        Entity::find()
             .select_only()
             .columns([Column::Key, Column::AttemptedAt])
-            .filter(Column::Tenant.eq(self.tenant()))
-            .filter(Column::Key.starts_with(prefix))
-            .filter(Column::Key.ne(key))
+            .filter(of_tenant(Column::Tenant, self.tenant()))
+            .filter(Column::EventId.in_subquery(events))
             .filter(Column::State.is_in([MessageState::Sent, MessageState::Unknown]))
-            .into_tuple()
-            .all(self.reader())
-            .await?;
-        // To the database some letters of a name stand for any.
-        let same = |row: &(String, _)| row.0.rsplit_once('|').is_some_and(|(start, _)| start == prefix);
-        Ok(rows.into_iter().filter(same).filter_map(|(_, at)| at).collect())
     }
 
     /// The vendor's ids of messages that we know to be ours in a conversation.
@@ -560,13 +581,16 @@ impl Store {
 
     /// When the oldest message was stored that is neither sent nor given up.
     pub async fn oldest_message(&self) -> Result<Option<Millis>> {
-        let row = Entity::find()
+        let oldest: Option<Option<Millis>> = self.waiting_since().into_tuple().one(self.reader()).await?;
+        Ok(oldest.flatten())
+    }
+
+    fn waiting_since(&self) -> Select<Entity> {
+        Entity::find()
+            .select_only()
+            .column_as(Column::CreatedAt.min(), "oldest")
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::State.is_in(OPEN))
-            .order_by_asc(Column::Id)
-            .one(self.reader())
-            .await?;
-        Ok(row.map(|row| row.created_at))
     }
 
     /// A person decides about a message; false when it is not in one of these states (any more).
@@ -601,16 +625,17 @@ impl Store {
 
     /// How many messages stand where.
     pub async fn count_messages(&self) -> Result<BTreeMap<MessageState, u64>> {
-        let rows: Vec<(MessageState, i64)> = Entity::find()
+        let rows: Vec<(MessageState, i64)> = self.by_state().into_tuple().all(self.reader()).await?;
+        Ok(rows.into_iter().map(|(state, n)| (state, n.unsigned_abs())).collect())
+    }
+
+    fn by_state(&self) -> Select<Entity> {
+        Entity::find()
             .select_only()
             .column(Column::State)
-            .column_as(Column::Id.count(), "n")
+            .column_as(Column::State.count(), "n")
             .filter(Column::Tenant.eq(self.tenant()))
             .group_by(Column::State)
-            .into_tuple()
-            .all(self.reader())
-            .await?;
-        Ok(rows.into_iter().map(|(state, n)| (state, n.unsigned_abs())).collect())
     }
 }
 
@@ -644,5 +669,34 @@ impl TryFrom<Model> for Message {
             created_at: row.created_at,
             updated_at: row.updated_at,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{ConnectionTrait, DbBackend, QueryTrait, Select};
+
+    use super::Entity;
+    use crate::store::{Store, StoreOptions};
+
+    async fn plan(store: &Store, query: Select<Entity>) -> String {
+        let mut query = query.build(DbBackend::Sqlite);
+        query.sql.insert_str(0, "EXPLAIN QUERY PLAN ");
+        let steps = store.reader().query_all_raw(query).await.expect("it is explained");
+        steps.iter().map(|step| step.try_get::<String>("", "detail").expect("a text") + "\n").collect()
+    }
+
+    /// What is asked for at every look at the metrics, and before every message, goes through no whole table.
+    #[tokio::test]
+    async fn messages_are_found_in_an_index() {
+        let options = StoreOptions { url: "sqlite::memory:".to_owned(), tenant: "default".to_owned() };
+        let store = Store::open(&options).await.expect("it opens");
+        store.migrate().await.expect("the schema applies");
+        let waiting = plan(&store, store.waiting_since()).await;
+        assert!(waiting.contains("COVERING INDEX message_state (tenant=? AND state=?"), "{waiting}");
+        let counted = plan(&store, store.by_state()).await;
+        assert!(counted.contains("COVERING INDEX message_state"), "{counted}");
+        let sent = plan(&store, store.sent_for(store.events_like(1))).await;
+        assert!(sent.contains("INDEX message_event (event_id=?)") && !sent.contains("SCAN"), "{sent}");
     }
 }

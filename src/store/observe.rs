@@ -6,7 +6,7 @@ use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::record::MAX_MERGES;
-use super::sequence::{Sequence, draw};
+use super::sequence::{Sequence, draw, hold_records};
 use super::tables::{body, record};
 use super::{BATCH, Millis, RecordState, Result, Scan, Store, StreamState, of_tenant, scan, stream};
 
@@ -213,6 +213,7 @@ impl Place<'_> {
 
     async fn take_in<'r, C: ConnectionTrait>(&self, tx: &C, rows: &'r [Incoming], then: Then) -> Result<Seen<'r>> {
         let rows = last_of_each(rows);
+        hold_records(tx).await?;
         let known = self.known(tx, &rows).await?;
         let mut seen = Seen { ids: BTreeMap::new(), outcome: PageOutcome::default() };
         let (mut new, mut changed) = (Vec::new(), Vec::new());

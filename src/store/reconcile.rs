@@ -9,6 +9,7 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, Query
 
 use super::json::to_text;
 use super::record::mark_dirty;
+use super::sequence::hold_records;
 use super::tables::{link, record};
 use super::{
     BATCH, Entity, Millis, NewConflict, PlannedOp, RecordState, Result, Store, conflict, entity, of_tenant, outbox,
@@ -77,6 +78,7 @@ impl Store {
     /// Stores the result of reconciling; all of it or nothing.
     pub async fn save_reconciled(&self, result: &Reconciled, now: Millis) -> Result<()> {
         let tx = self.begin().await?;
+        hold_records(&tx).await?;
         let tenant = self.tenant();
         entity::save(&tx, tenant, &result.entities, now).await?;
         let updates = last_of_each(&result.records);

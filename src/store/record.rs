@@ -13,7 +13,7 @@ use sea_orm::{
 use serde_json::Value;
 
 use super::load::{load, whole};
-use super::sequence::{Sequence, draw, next};
+use super::sequence::{Sequence, draw, hold_records, next};
 use super::tables::{link, record, record_key};
 use super::{BATCH, Millis, Result, Store, of_tenant};
 
@@ -257,6 +257,7 @@ impl Store {
             return Ok(());
         }
         let tx = self.begin().await?;
+        hold_records(&tx).await?;
         let Some(old) = self.find(&tx, connection, stream, old_id).await? else {
             return Ok(());
         };

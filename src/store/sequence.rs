@@ -58,6 +58,25 @@ pub async fn draw<C: ConnectionTrait>(tx: &C, sequence: Sequence, n: i64) -> Res
     Ok(next(tx, sequence).await? - n)
 }
 
+/// Keeps every other writer of records waiting until the caller's transaction ends, so that what it reads of them now is
+/// what it changes. On SQLite the transaction itself does.
+///
+/// Always before any record is touched: two who waited for each other's records would never end.
+pub async fn hold_records<C: ConnectionTrait>(tx: &C) -> Result<()> {
+    let held: Option<i64> = Entity::find()
+        .select_only()
+        .column(Column::Next)
+        .filter(Column::Name.eq(Sequence::Revision.name()))
+        .lock_exclusive()
+        .into_tuple()
+        .one(tx)
+        .await?;
+    if held.is_none() {
+        draw(tx, Sequence::Revision, 0).await?;
+    }
+    Ok(())
+}
+
 /// The number that will be drawn next.
 pub async fn next<C: ConnectionTrait>(db: &C, sequence: Sequence) -> Result<i64> {
     let next: Option<i64> = Entity::find()

@@ -7,7 +7,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder
 
 use super::observe::ENOUGH_SCANS;
 use super::scan::Marks;
-use super::sequence::{Sequence, draw};
+use super::sequence::{Sequence, draw, hold_records};
 use super::tables::{record, scan, scan_mark};
 use super::{Millis, RecordState, Result, Store, StoreError};
 
@@ -30,6 +30,7 @@ impl Store {
         if scan.swept {
             return Ok((0, 0));
         }
+        hold_records(&tx).await?;
         let (mut absent, mut again) = (0, 0);
         // Missing ones first: the live ones that become missing now are not to be counted twice.
         for state in [RecordState::Missing, RecordState::Live] {

@@ -285,6 +285,8 @@ table!(
         fingerprint: String,
         messages: i64,
         read_at: i64,
+        not_before: i64,
+        cursor: Option<String>,
     }
 );
 table!(

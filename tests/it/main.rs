@@ -24,6 +24,7 @@ mod logs;
 mod message_worlds;
 #[cfg(feature = "mutants")]
 mod mutants;
+mod odd_texts;
 mod postgres;
 mod real_conversations;
 mod real_medusa;
@@ -39,4 +40,5 @@ mod storefront;
 mod subscriptions;
 #[cfg(feature = "otlp")]
 mod telemetry;
+mod threads;
 mod worlds;

@@ -17,7 +17,7 @@ use counterpart_core::plan::{Action, Lane, Operation};
 use counterpart_core::{FieldName, Fields, Slot, Value};
 use serde_json::json;
 
-use crate::sim::SimClock;
+use crate::sim::{Dice, SimClock};
 use crate::store_databases::{Home, Kind};
 
 const NOON: i64 = 1_790_000_000_000;
@@ -42,6 +42,7 @@ async fn tell(kind: Kind) {
     discarded_operations(&store).await;
     conflicts(&store).await;
     identity_keys(&store).await;
+    long_keys(&store).await;
     facts(&store).await;
     busy_hours(&store).await;
     pruning(&store).await;
@@ -50,6 +51,28 @@ async fn tell(kind: Kind) {
         tenants_do_not_meet(&store, &other).await;
     }
     store.close().await.expect("it closes");
+}
+
+/// Keys that are longer than an index takes are keys like any other.
+async fn long_keys(store: &Store) {
+    let mut dice = Dice::new(11);
+    let mut noise = || (0..5_000).map(|_| char::from(b'a' + (dice.below(26) as u8))).collect::<String>();
+    let id = store.observe_one("long", CONTACT, &row("1", "ann"), NOON).await.unwrap();
+    let key = ("external".to_owned(), noise());
+    for _ in 0..2 {
+        store.replace_keys(&[(id, vec![key.clone()])]).await.unwrap();
+        let found = store.records_by_keys(CONTACT, std::slice::from_ref(&key)).await.unwrap();
+        assert_eq!(found.iter().map(|record| record.id).collect::<Vec<_>>(), [id]);
+    }
+    assert!(store.records_by_keys(CONTACT, &[("external".to_owned(), noise())]).await.unwrap().is_empty());
+    let long = noise();
+    for _ in 0..2 {
+        let conflicts = vec![conflict(&long, None, &[id])];
+        store.save_reconciled(&Reconciled { conflicts, ..Reconciled::default() }, NOON).await.unwrap();
+        assert_eq!(store.open_conflicts_of(&[], &[id]).await.unwrap().len(), 1);
+    }
+    store.close_conflicts(&[long], NOON).await.unwrap();
+    assert!(store.open_conflicts_of(&[], &[id]).await.unwrap().is_empty());
 }
 
 /// What records say is read in another way: that is no change of theirs, and what changed meanwhile stays.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use counterpart::store::{Incoming, Store, StreamState};
+use counterpart::store::{Incoming, RecordState, Store, StreamState};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement, TransactionTrait};
 
 use crate::store_databases::{Home, Kind};
 
@@ -71,4 +72,76 @@ async fn work(store: Store, task: usize) -> (Vec<i64>, Vec<i64>) {
     }
     assert_eq!(scan.distinct, ROUNDS as i64);
     (numbers, epochs)
+}
+
+/// What a record of the desk says, as of a time at the desk.
+fn ticket(says: &str, updated_at: i64) -> Incoming {
+    Incoming {
+        external_id: "1".into(),
+        remote: "{}".into(),
+        fields: "{}".into(),
+        fingerprint: says.into(),
+        remote_updated_at: Some(updated_at),
+        version: None,
+        deleted: false,
+    }
+}
+
+/// Does `work` while a webhook's record is being stored elsewhere (`change` of its row), and lets that commit as soon as the
+/// work waits for it.
+async fn beside<T: Send + 'static>(home: &Home, change: &str, work: impl Future<Output = T> + Send + 'static) -> T {
+    let hook = Database::connect(&home.url).await.expect("the server answers");
+    let tx = hook.begin().await.expect("it begins");
+    // As every writer of records does.
+    tx.execute_unprepared("UPDATE sequence SET next = next + 1 WHERE name = 'revision'").await.unwrap();
+    tx.execute_unprepared(&format!("UPDATE record SET {change} WHERE external_id = '1'")).await.unwrap();
+    let looker = Database::connect(&home.url).await.expect("the server answers");
+    let work = tokio::spawn(work);
+    while !somebody_waits(&looker).await {
+        assert!(!work.is_finished(), "nothing kept the two apart");
+    }
+    tx.commit().await.expect("it commits");
+    work.await.expect("the work ends")
+}
+
+async fn somebody_waits(looker: &DatabaseConnection) -> bool {
+    let waiting =
+        "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let row = looker.query_one_raw(Statement::from_string(DbBackend::Postgres, waiting)).await.expect("it answers");
+    row.expect("a count").try_get::<i64>("", "n").expect("a number") > 0
+}
+
+/// Given a page on which a ticket is open, when a webhook shows it closed while the page is being stored, then it stays closed.
+#[tokio::test]
+async fn a_page_never_puts_back_what_was_stored_beside_it() {
+    let home = Home::new(Kind::Postgres).await;
+    let store = home.open().await;
+    let id = store.observe_one("desk", "ticket", &ticket("open", 10), 1).await.unwrap();
+    let mut scan = store.begin_scan("desk", "ticket", "full", 2).await.unwrap();
+    let page = {
+        let store = store.clone();
+        async move {
+            let row = ticket("open, and touched", 20);
+            store.observe_page("desk", "ticket", &[row], &mut scan, &StreamState::default(), 3).await.unwrap()
+        }
+    };
+    let outcome = beside(&home, "fingerprint = 'closed', remote_updated_at = 30", page).await;
+    let known = store.records(&[id]).await.unwrap();
+    assert_eq!((known[0].fingerprint.as_str(), outcome.changed), ("closed", 0));
+}
+
+/// Given a whole reading without a record, when a webhook shows the record while absences are counted, then it is not absent.
+#[tokio::test]
+async fn a_record_that_shows_up_while_absences_are_counted_is_there() {
+    let home = Home::new(Kind::Postgres).await;
+    let store = home.open().await;
+    let id = store.observe_one("desk", "ticket", &ticket("open", 10), 1).await.unwrap();
+    let scan = store.begin_scan("desk", "ticket", "full", 2).await.unwrap();
+    let sweep = {
+        let store = store.clone();
+        async move { store.sweep_missing(scan.id, 3).await.unwrap() }
+    };
+    let absent = beside(&home, "observed_at = 3", sweep).await;
+    let known = store.records(&[id]).await.unwrap();
+    assert_eq!((absent, known[0].state), ((0, 0), RecordState::Live));
 }

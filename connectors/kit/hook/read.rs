@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::facts::{HookFacts, Places, TopicFacts};
 use super::{Delivery, Hint, HookRefusal, Intake, RefusalKind};
+use crate::kit::odd;
 use crate::kit::redact::Redactor;
 use crate::kit::time;
 
@@ -13,9 +14,11 @@ const TOPIC: usize = 80;
 /// The hints of a delivery. One event that cannot be read does not cost the others of its batch.
 pub(super) fn intake(facts: &HookFacts, delivery: &Delivery<'_>, redactor: &Redactor) -> Result<Intake, HookRefusal> {
     let body = delivery.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(delivery.body);
-    let body: Value = serde_json::from_slice(body).map_err(|_| {
+    let mut read: Value = serde_json::from_slice(body).map_err(|_| {
         unreadable("the body is no JSON: does the webhook send its default payload, or one of somebody's own?")
     })?;
+    odd::without_nul(body, &mut read);
+    let body = read;
     let events = match &facts.events {
         None => std::slice::from_ref(&body),
         Some(place) => body
@@ -57,7 +60,7 @@ impl Reader<'_> {
         let (topic, about) = self.topic()?;
         let own = about.id.clone().map(Places::One);
         let places = own.as_ref().unwrap_or(&self.facts.id);
-        let external_id = self.first_text(places).ok_or_else(|| {
+        let external_id = self.first_text(places).filter(|id| odd::is_id(id)).ok_or_else(|| {
             let topic = self.redactor.excerpt(&topic, TOPIC);
             unreadable(format!("an event of topic {topic} holds no id at {}", in_words(places)))
         })?;
@@ -67,7 +70,7 @@ impl Reader<'_> {
         Ok(Hint {
             stream: about.stream.clone(),
             external_id,
-            parent: read(&about.parent, self.event),
+            parent: read(&about.parent, self.event).filter(|id| odd::is_id(id)),
             delivery_id: read(&self.facts.delivery_id, self.body),
             event_id: read(&self.facts.event_id, self.event),
             deleted: about.deleted,

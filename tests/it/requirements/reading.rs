@@ -1,10 +1,18 @@
 //! Pagination, cursors and time.
 
-use counterpart_connectors::Clock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use counterpart::engine::{Engine, Event, Pace, Progress, RunReport};
+use counterpart_connectors::{Clock, Transport, TransportError};
 use counterpart_sandbox::Vendor;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::lab::{HOUR, Lab, MINUTE, START, someone};
+use crate::sim::{Death, InProcess};
 
 const HOUSE_AND_SHOP: [(&str, Vendor); 2] = [("house", Vendor::Crm), ("shop", Vendor::Woocommerce)];
 
@@ -258,4 +266,97 @@ async fn l9_the_order_in_which_records_come_does_not_matter() {
         plans.entry((plan.hash, operations)).or_insert_with(Vec::new).push((size, faults));
     }
     assert_eq!(plans.len(), 1, "{:?}", plans.into_values().collect::<Vec<_>>());
+}
+
+/// A way on which the vendor does not know any more, so many times, where a reading stopped.
+struct Forgetting {
+    network: Arc<InProcess>,
+    cursor: &'static str,
+    left: AtomicU64,
+}
+
+#[async_trait]
+impl Transport for Forgetting {
+    async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, TransportError> {
+        let is_resumed =
+            request.uri().query().is_some_and(|query| query.split('&').any(|part| part.starts_with(self.cursor)));
+        if !is_resumed || self.left.swap(0, Ordering::SeqCst) == 0 {
+            return self.network.send(request).await;
+        }
+        let answer = http::Response::builder().status(400).header("content-type", "application/json");
+        Ok(answer.body(Bytes::from_static(b"{\"message\":\"no such cursor\"}")).expect("an answer"))
+    }
+}
+
+/// What people are told while a run goes on.
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Progress for Notes {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Note(text) = event {
+            self.0.lock().expect("nobody panics").push(text.to_owned());
+        }
+    }
+}
+
+impl Lab {
+    /// A run at a vendor that forgot the place with this parameter, and what was said of it.
+    async fn run_forgotten(&self, cursor: &'static str) -> (RunReport, Vec<String>) {
+        let network = Arc::new(Forgetting { network: self.network(), cursor, left: AtomicU64::new(1) });
+        let (config, notes) = (Arc::new(self.config.clone()), Arc::new(Notes::default()));
+        let (store, clock, stop) = (self.store.clone(), self.clock.clone(), CancellationToken::new());
+        let engine =
+            Engine::new(config, store, clock, network, notes.clone(), stop).expect("the configuration is valid");
+        let report = engine.with_pace(Pace::OneByOne).sync(&[]).await.expect("the run ends");
+        let said = notes.0.lock().expect("nobody panics").clone();
+        (report, said)
+    }
+}
+
+/// Given an interrupted reading whose place the vendor does not know any more, then it begins anew, and everybody is read.
+#[tokio::test]
+async fn a_place_that_the_vendor_forgot_begins_the_reading_anew() {
+    let lab = Lab::new(&[("crm", Vendor::Hubspot), ("chat", Vendor::Chatwoot)]).await;
+    lab.people_at("crm", 350, 0);
+    // Dies on the way, again and again, until it stopped between two pages of the CRM.
+    let mut at_call = 1;
+    loop {
+        lab.run_and_die(Death { at_call, after_effect: false }).await;
+        lab.bury().await;
+        let open = lab.store.stream_state("crm", "contact").await.expect("the store answers").open_scan;
+        let scan = lab.store.scan(open.unwrap_or_default()).await.expect("the store answers");
+        if scan.is_some_and(|scan| scan.cursor.is_some()) {
+            break;
+        }
+        at_call += 1;
+        assert!(at_call < 50, "it never stops there");
+    }
+    lab.clock.advance(2 * HOUR);
+    let (report, notes) = lab.run_forgotten("after=").await;
+    let streams: Vec<_> = report.syncs.iter().flat_map(|sync| &sync.streams).collect();
+    assert!(streams.iter().all(|stream| stream.complete), "{report:?}");
+    assert!(notes.iter().any(|note| note.starts_with("crm: ") && note.contains("begins anew")), "{notes:?}");
+    assert_eq!(lab.store.counts("crm", "contact").await.expect("the store answers").live, 350);
+}
+
+/// Given a reading that goes on a few pages at a time, when the vendor does not know its place any more, then it begins anew.
+#[tokio::test]
+async fn a_forgotten_place_of_a_rolling_reading_begins_anew_too() {
+    let mut lab = Lab::new(&[("chat", Vendor::Chatwoot), ("crm", Vendor::Hubspot)]).await;
+    lab.config.connections.get_mut("chat").expect("it is configured").deep_pages = Some(1);
+    lab.people_at("chat", 60, 0);
+    for _ in 0..2 {
+        lab.run().await;
+        lab.clock.advance(HOUR);
+    }
+    let place = |lab: &Lab| {
+        let store = lab.store.clone();
+        async move { store.stream_state("chat", "contact").await.expect("the store answers").deep_cursor }
+    };
+    let second = place(&lab).await;
+    assert!(second.is_some());
+    let (_, notes) = lab.run_forgotten("page=2").await;
+    assert!(notes.iter().any(|note| note.starts_with("chat: ") && note.contains("begins anew")), "{notes:?}");
+    assert_eq!(place(&lab).await, second, "its first page was read");
 }
