@@ -121,7 +121,7 @@ impl Judge<'_> {
         match facts.kind {
             ErrorWord::Unauthorized => ErrorKind::Unauthorized,
             ErrorWord::Forbidden => ErrorKind::Forbidden,
-            ErrorWord::NotFound => ErrorKind::NotFound,
+            ErrorWord::NotFound => self.missing(true),
             ErrorWord::Invalid => ErrorKind::Invalid { fields },
             ErrorWord::Conflict => {
                 let holder = facts.holder.as_ref().and_then(|pointer| last_word(json.pointer(pointer)?));
@@ -137,12 +137,8 @@ impl Judge<'_> {
         match status {
             401 => ErrorKind::Unauthorized,
             402 | 403 => ErrorKind::Forbidden,
-            404 | 410 => match self.purpose {
-                Purpose::Fetch | Purpose::Update | Purpose::Delete => ErrorKind::NotFound,
-                // The system itself says so, in JSON: no proxy, and no other program behind a wrong address.
-                Purpose::Act if json.is_object() => ErrorKind::NotFound,
-                _ => ErrorKind::Contract,
-            },
+            // The system itself says so, in JSON: no proxy, and no other program behind a wrong address.
+            404 | 410 => self.missing(json.is_object()),
             405 | 501 => ErrorKind::Unsupported,
             409 | 412 => ErrorKind::Conflict { holder: None, keys: field_names(json) },
             429 => ErrorKind::RateLimited { until },
@@ -150,6 +146,18 @@ impl Judge<'_> {
             408 | 425 | 500.. => ErrorKind::Unavailable,
             400..=499 => ErrorKind::Invalid { fields: field_names(json) },
             _ => ErrorKind::Contract,
+        }
+    }
+
+    /// What it means that there is no such thing: of one record that it is missing, if the system itself said so. A proxy says
+    /// the same while the system restarts.
+    fn missing(&self, said_by_the_system: bool) -> ErrorKind {
+        match self.purpose {
+            Purpose::Fetch | Purpose::Update | Purpose::Delete | Purpose::Act => match said_by_the_system {
+                true => ErrorKind::NotFound,
+                false => ErrorKind::Unavailable,
+            },
+            Purpose::Pull | Purpose::Find | Purpose::Create | Purpose::Check => ErrorKind::Contract,
         }
     }
 
@@ -164,6 +172,9 @@ impl Judge<'_> {
                 Some("The credentials are valid but may not do this: check the plan and the role".into())
             }
             ErrorKind::Contract if status == 404 => Some("There is no such address: is base_url right?".into()),
+            ErrorKind::Unavailable if matches!(status, 404 | 410) => {
+                Some("A proxy may have answered while the system was away; else: is base_url right?".into())
+            }
             ErrorKind::Contract if (300..400).contains(&status) => {
                 let host = location
                     .and_then(|text| url::Url::parse(text).ok())

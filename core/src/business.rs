@@ -56,6 +56,8 @@ pub struct Item {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
+    /// Not placed yet, as a checkout page that is open: no news for its customer.
+    Draft,
     /// Placed, not paid.
     #[default]
     Created,
@@ -67,6 +69,8 @@ pub enum OrderStatus {
     Cancelled,
     /// All the money went back; an order of which a part did is what it was, with its `refunded_total`.
     Refunded,
+    /// Thrown away by the shop, which says nothing about what became of the order.
+    Deleted,
 }
 
 /// An order.
@@ -155,7 +159,11 @@ pub struct Shipment {
 impl Shipment {
     /// The parcels that the record of an order tells of, each with its order's number and customer. Some shops number them
     /// within the order only, so its id stands before theirs; one without an id cannot be told from others and is left out.
+    /// So is every parcel of an order that was thrown away.
     pub fn of_order(order: &Order, record: &Value) -> Vec<Shipment> {
+        if order.status == OrderStatus::Deleted {
+            return Vec::new();
+        }
         let rows = record.get(PARCELS).and_then(Value::as_array).into_iter().flatten();
         let parcels = rows.filter_map(|row| serde_json::from_value::<Shipment>(row.clone()).ok());
         parcels

@@ -94,8 +94,29 @@ fn count(known: &[Known], kind: EventKind) -> usize {
     known.iter().filter(|known| known.kind == kind).count()
 }
 
+/// Which `order.created` stands for a draft: kept so that the order of it does not count as placed when its draft was.
+const DRAFT: &str = "draft";
+
 fn of_order(order: &Order, known: &[Known]) -> Vec<Happened> {
-    let mut found = vec![one(EventKind::OrderCreated, "", order.placed_at)];
+    match order.status {
+        OrderStatus::Draft => {
+            return vec![Happened { quiet: true, ..one(EventKind::OrderCreated, DRAFT, order.placed_at) }];
+        }
+        // A shop that tidies up calls nothing off.
+        OrderStatus::Deleted => return Vec::new(),
+        OrderStatus::Created
+        | OrderStatus::Paid
+        | OrderStatus::Completed
+        | OrderStatus::Cancelled
+        | OrderStatus::Refunded => {}
+    }
+    let was_draft = known.iter().any(|known| known.kind == EventKind::OrderCreated && known.nth == DRAFT);
+    let placed_at = match was_draft {
+        // Shops keep the time of the draft. It was placed between that and what is known to have come after.
+        true => order.paid_at.or(order.updated_at),
+        false => order.placed_at,
+    };
+    let mut found = vec![one(EventKind::OrderCreated, "", placed_at)];
     let completed = order.completed_at.is_some() || order.status == OrderStatus::Completed;
     if order.paid_at.is_some() || completed || order.status == OrderStatus::Paid {
         found.push(one(EventKind::OrderPaid, "", order.paid_at));
@@ -217,6 +238,27 @@ mod tests {
         assert_eq!(watch(&states), ["order.created", "order.paid", "order.completed"]);
         // What was skipped between two looks happened too.
         assert_eq!(watch(&[order(Completed)]), ["order.created", "order.paid", "order.completed"]);
+    }
+
+    #[test]
+    fn a_draft_is_no_order_until_it_is_placed_and_the_trash_is_no_event() {
+        use OrderStatus::{Cancelled, Created, Deleted, Draft, Paid};
+        let at = |status, updated_at| {
+            let order = Order { status, placed_at: Some(10), updated_at: Some(updated_at), ..Order::default() };
+            Subject::Order(order)
+        };
+        let draft = happened(&at(Draft, 20), &[]);
+        assert!(draft.iter().all(|event| event.quiet), "{draft:?}");
+        let known = [Known { kind: EventKind::OrderCreated, nth: draft[0].nth.clone(), at: 10, is_ours: false }];
+        assert_eq!(happened(&at(Draft, 30), &known), []);
+        assert_eq!(happened(&at(Created, 40), &known), [one(EventKind::OrderCreated, "", Some(40))]);
+        let paid = Order { status: Paid, paid_at: Some(35), updated_at: Some(40), ..Order::default() };
+        assert_eq!(happened(&Subject::Order(paid), &known)[0], one(EventKind::OrderCreated, "", Some(35)));
+        let placed = [one(EventKind::OrderCreated, "", Some(10))];
+        assert_eq!(happened(&at(Created, 40), &[]), placed);
+        let states = [Created, Deleted, Created, Deleted, Cancelled].map(order);
+        assert_eq!(watch(&states), ["order.created", "order.cancelled"]);
+        assert_eq!(watch(&[order(Deleted)]), [""; 0]);
     }
 
     #[test]

@@ -20,8 +20,8 @@ mod m20261121_000005_index_event_times;
 mod m20261121_000006_mark_fallbacks;
 mod m20261121_000007_mark_own_acts;
 mod m20261121_000008_keep_contacts;
-mod m20261121_000008_pace_histories;
-mod m20261121_000009_index_messages;
+mod m20261121_000009_pace_histories;
+mod m20261121_000010_index_messages;
 
 /// All migrations in the order in which they are applied.
 pub struct Migrator;
@@ -37,8 +37,8 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000006_mark_fallbacks::Migration),
             Box::new(m20261121_000007_mark_own_acts::Migration),
             Box::new(m20261121_000008_keep_contacts::Migration),
-            Box::new(m20261121_000008_pace_histories::Migration),
-            Box::new(m20261121_000009_index_messages::Migration),
+            Box::new(m20261121_000009_pace_histories::Migration),
+            Box::new(m20261121_000010_index_messages::Migration),
         ]
     }
 }

@@ -429,8 +429,7 @@ impl Instance {
         if self.spec.vendor == Vendor::Shopify {
             shopify::placed(self, id);
         } else {
-            woocommerce::happened(self, "order", id, "created");
-            woocommerce::happened(self, "order", id, "updated");
+            woocommerce::placed(self, id);
         }
         id.to_string()
     }

@@ -175,8 +175,23 @@ fn save(
 
 // ---- orders --------------------------------------------------------------------------------------------------------
 
-const STATUSES: [&str; 9] =
-    ["pending", "processing", "on-hold", "completed", "cancelled", "refunded", "failed", "checkout-draft", "trash"];
+const STATUSES: [&str; 10] = [
+    "pending",
+    "processing",
+    "on-hold",
+    "completed",
+    "cancelled",
+    "refunded",
+    "failed",
+    "checkout-draft",
+    "auto-draft",
+    "trash",
+];
+
+/// Whether nothing was ordered yet: the checkout page, or the page for a new order, is open somewhere.
+fn is_draft(status: &str) -> bool {
+    matches!(status, "checkout-draft" | "auto-draft")
+}
 
 fn orders(
     instance: &mut Instance,
@@ -244,9 +259,11 @@ fn list_orders(instance: &Instance, query: &Query, fate: &Fate, base: &str) -> R
         from.is_none_or(|from| at > from) && to.is_none_or(|to| at < to)
     };
     let rows = instance.shop.rows.values();
+    // Shops before March 2026 list drafts under `any`.
+    let lists_drafts = instance.setting("lists_drafts") == Some("true");
     let mut rows: Vec<_> = rows
         .filter(|row| match wanted.is_empty() || wanted.contains(&"any") {
-            true => row.status != "trash",
+            true => row.status != "trash" && (lists_drafts || !is_draft(&row.status)),
             false => wanted.contains(&row.status.as_str()),
         })
         .filter(|row| within(row.created_at, after, before) && within(row.updated_at, modified_after, modified_before))
@@ -322,8 +339,7 @@ fn create_order(
     if let Some(row) = instance.shop.rows.get_mut(&id) {
         row.via = "rest-api";
     }
-    happened(instance, "order", id, "created");
-    happened(instance, "order", id, "updated");
+    placed(instance, id);
     answer::json(201, &instance.shop.rows[&id].show(base))
 }
 
@@ -391,9 +407,23 @@ fn apply(instance: &mut Instance, id: u64, body: &Value) -> bool {
     touched
 }
 
+/// An order appears at the shop. Of a draft only its being saved is told.
+pub(crate) fn placed(instance: &mut Instance, id: u64) {
+    if !instance.shop.rows.get(&id).is_some_and(|row| is_draft(&row.status)) {
+        happened(instance, "order", id, "created");
+    }
+    happened(instance, "order", id, "updated");
+}
+
 pub(crate) fn set_status(instance: &mut Instance, now: Millis, id: u64, status: &str) {
+    let was_draft = instance.shop.rows.get(&id).is_some_and(|row| is_draft(&row.status));
     if instance.shop.set_status(now, id, status) {
-        let event = if status == "trash" { "deleted" } else { "updated" };
+        let event = match status {
+            "trash" => "deleted",
+            // A draft becomes an order, which keeps the date of the draft.
+            _ if was_draft && !is_draft(status) => "created",
+            _ => "updated",
+        };
         happened(instance, "order", id, event);
     }
 }
@@ -794,6 +824,26 @@ mod tests {
         assert_eq!(fake.get(7000, ORDERS).body, json!([]));
         assert_eq!(fake.get(7000, &format!("{ORDERS}?status=trash")).body[0]["id"], 11);
         assert_eq!(fake.get(7000, &format!("{ORDERS}/{id}")).body["status"], "trash");
+    }
+
+    #[test]
+    fn a_draft_is_told_of_when_it_is_saved_and_listed_by_older_shops_only() {
+        for (settings, listed) in [(&[][..], 0), (&[("lists_drafts", "true")][..], 1)] {
+            let fake = fake(&[&[("webhook_topics", "order.created,order.updated")][..], settings].concat());
+            let id = fake.sandbox.place_order(1000, "it", &new("checkout-draft"));
+            let topics = || {
+                let told = fake.sandbox.take_hooks();
+                let topic = |told: &HookDelivery| told.header("x-wc-webhook-topic").unwrap_or_default().to_owned();
+                told.iter().map(topic).collect::<Vec<_>>()
+            };
+            assert_eq!(topics(), ["order.updated"]);
+            assert_eq!(fake.get(2000, ORDERS).body.as_array().map(Vec::len), Some(listed));
+            assert_eq!(fake.get(2000, &format!("{ORDERS}?status=checkout-draft")).body[0]["id"], 11);
+            fake.sandbox.set_order(9000, "it", &id, "pending");
+            assert_eq!(topics(), ["order.created"]);
+            let shown = fake.get(9000, ORDERS).body;
+            assert_eq!(shown[0]["date_created_gmt"], "1970-01-01T00:00:01");
+        }
     }
 
     #[test]

@@ -21,6 +21,9 @@ fn under_way_ms() -> i64 {
     if mutation::is_planted(Mutation::LedgerForgetsCallsUnderWay) { 0 } else { 35_000 }
 }
 
+/// How far apart the clocks of two machines on one account may be before the draws of one look wrong to the other.
+const CLOCKS_APART_MS: i64 = 60_000;
+
 /// What a draw came to.
 pub(super) enum Drawn {
     /// Tokens were drawn.
@@ -43,7 +46,8 @@ impl Ledger {
         settle_all(&tx, &finished).await?;
         let mut windows = tx.windows(&bucket.windows).await?;
         for window in &mut windows {
-            if window.raise(now) {
+            let was_ahead = window.set_right(now);
+            if window.raise(now) || was_ahead {
                 tx.save(window).await?;
             }
         }
@@ -52,6 +56,8 @@ impl Ledger {
         let room = match self.room(&tx, &windows, urgency, cost, now).await? {
             Ok(room) => room,
             Err(at) => {
+                // A later end was written by a clock that was ahead. No call that was made before now lasts longer.
+                tx.end_by(now + KEEP_MS + under_way_ms() + CLOCKS_APART_MS).await?;
                 tx.commit().await?;
                 return Ok(Drawn::NotBefore(at));
             }

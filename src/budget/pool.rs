@@ -17,6 +17,14 @@ struct Chunk {
     expires_at: Millis,
 }
 
+impl Chunk {
+    /// Whether its tokens are good no more. Those that a clock that was ahead drew would be good for hours, while their draw is
+    /// counted no longer than any other.
+    fn is_over(&self, now: Millis) -> bool {
+        !(now + 1..=now + KEEP_MS).contains(&self.expires_at)
+    }
+}
+
 /// A draw as it turned out: how many calls were made and when the last one ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finished {
@@ -38,9 +46,9 @@ impl Pool {
         self.chunks.insert(grant, chunk);
     }
 
-    /// Takes `cost` tokens for one call and returns the draw they are from.
+    /// Takes `cost` tokens for one call, of those that are good at `now`, and returns the draw they are from.
     pub fn take(&mut self, cost: i64, now: Millis) -> Option<i64> {
-        let (grant, chunk) = self.chunks.iter_mut().find(|(_, chunk)| chunk.left >= cost && chunk.expires_at > now)?;
+        let (grant, chunk) = self.chunks.iter_mut().find(|(_, chunk)| chunk.left >= cost && !chunk.is_over(now))?;
         chunk.left -= cost;
         chunk.used += cost;
         chunk.open += 1;
@@ -58,7 +66,7 @@ impl Pool {
 
     /// Removes and returns the draws that nothing more will happen to; `closing` gives up unspent tokens.
     pub fn finished(&mut self, now: Millis, closing: bool) -> Vec<Finished> {
-        let over = |chunk: &Chunk| chunk.open == 0 && (chunk.left == 0 || chunk.expires_at <= now || closing);
+        let over = |chunk: &Chunk| chunk.open == 0 && (chunk.left == 0 || chunk.is_over(now) || closing);
         let mut finished = Vec::new();
         self.chunks.retain(|&grant, chunk| {
             if over(chunk) {

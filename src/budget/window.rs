@@ -59,6 +59,16 @@ impl Window {
         self.answers = 0;
     }
 
+    /// Takes back what a clock that was ahead has written; true when it had.
+    pub fn set_right(&mut self, now: Millis) -> bool {
+        const NANOS: i64 = 1_000_000;
+        let before = (self.paced_until, self.learned_at);
+        // The pace never runs more than a window ahead.
+        self.paced_until = self.paced_until.min((now + self.per_ms).saturating_mul(NANOS));
+        self.learned_at = self.learned_at.min(now);
+        before != (self.paced_until, self.learned_at)
+    }
+
     /// Tries one call more when the vendor has been content for long enough; true when it did.
     pub fn raise(&mut self, now: Millis) -> bool {
         let Some(learned) = self.learned else {

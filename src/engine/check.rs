@@ -6,7 +6,8 @@ use std::sync::Arc;
 use counterpart_connectors::{CheckReport, ErrorKind, Lane};
 use serde_json::json;
 
-use super::session::{LeasedGate, holder};
+use super::holder::holder;
+use super::session::LeasedGate;
 use super::{Engine, EngineError, Verdict};
 use crate::budget::Ledger;
 

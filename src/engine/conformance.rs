@@ -7,7 +7,8 @@ use std::sync::Arc;
 use counterpart_connectors::kit::conformance::{self, Report, Target};
 use tokio_util::sync::CancellationToken;
 
-use super::session::{holder, lease_name};
+use super::holder::holder;
+use super::session::lease_name;
 use super::{Engine, EngineError, Verdict};
 use crate::budget::Ledger;
 use crate::config::ConnectionConfig;

@@ -14,6 +14,7 @@ mod echo;
 mod explain;
 mod happen;
 mod history;
+mod holder;
 mod intake;
 mod observe;
 mod progress;

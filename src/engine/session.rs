@@ -11,6 +11,7 @@ use counterpart_core::Document;
 use counterpart_core::mapping::Mapping;
 use tokio_util::sync::CancellationToken;
 
+use super::holder::{holder, readable, surely_dead};
 use super::observe::{Observed, observe, observe_document};
 use super::{Engine, EngineError};
 use crate::budget::{AccountBudget, Ledger};
@@ -148,30 +149,10 @@ pub(super) fn lease_name(connection: &str) -> String {
     format!("connection:{connection}")
 }
 
-/// This process, as other processes on this and other machines can recognise it.
-pub(super) fn holder() -> String {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
-    format!("{}:{}:{}", host.trim(), std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// Whether a holder on this machine is a process that no longer exists. A holder elsewhere counts as alive until its
-/// lease runs out.
-pub(super) fn surely_dead(other: &str, ours: &str) -> bool {
-    let mut other = other.split(':');
-    let mut ours = ours.split(':');
-    let (Some(host), Some(pid)) = (other.next(), other.next()) else { return false };
-    host == ours.next().unwrap_or_default()
-        && Some(pid) != ours.next()
-        && std::path::Path::new("/proc/self").exists()
-        && !std::path::Path::new("/proc").join(pid).exists()
-}
-
 /// Who works on a connection now, as far as can be told from here.
 pub async fn worker(store: &Store, connection: &str, now: Millis) -> Result<Option<String>, StoreError> {
     let found = store.lease_holder(&lease_name(connection)).await?;
-    Ok(found.filter(|(other, until)| *until > now && !surely_dead(other, &holder())).map(|(other, _)| other))
+    Ok(found.filter(|(other, until)| *until > now && !surely_dead(other)).map(|(other, _)| readable(&other)))
 }
 
 impl Engine {
@@ -213,13 +194,13 @@ impl Engine {
             return Ok(None);
         }
         let (other, until) = self.store.lease_holder(lease).await?.unwrap_or_default();
-        if surely_dead(&other, holder) {
+        if surely_dead(&other) {
             self.store.release_lease(lease, &other).await?;
             if self.store.lease(lease, holder, now, LEASE_MS).await?.is_some() {
                 return Ok(None);
             }
         }
-        Ok(Some((other, until)))
+        Ok(Some((readable(&other), until)))
     }
 
     async fn open(

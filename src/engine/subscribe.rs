@@ -12,7 +12,8 @@ use counterpart_connectors::{Connection, ConnectorError, ErrorKind, Lane, Millis
 use serde::Serialize;
 use serde_json::json;
 
-use super::session::{LEASE_MS, Wired, holder};
+use super::holder::holder;
+use super::session::{LEASE_MS, Wired};
 use super::worker::Worker;
 use super::{Engine, EngineError, Verdict, used_streams};
 use crate::budget::Ledger;

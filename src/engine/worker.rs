@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 use tracing::field::Empty;
 
+use super::holder::{holder, readable, surely_dead};
 use super::report::StreamReport;
-use super::session::{LEASE_MS, Source, Wired, holder, surely_dead};
+use super::session::{LEASE_MS, Source, Wired};
 use super::{Engine, EngineError};
 use crate::budget::Ledger;
 use crate::store::{Store, StoreError};
@@ -100,7 +101,7 @@ impl Turn {
 /// Who does what the flows ask for now, this process or another; none when nobody does, as far as can be told from here.
 pub async fn message_worker(store: &Store, now: Millis) -> Result<Option<String>, StoreError> {
     let found = store.lease_holder(WORK).await?;
-    Ok(found.filter(|(other, until)| *until > now && !surely_dead(other, &holder())).map(|(other, _)| other))
+    Ok(found.filter(|(other, until)| *until > now && !surely_dead(other)).map(|(other, _)| readable(&other)))
 }
 
 /// Pages of a reading of everything that are read before what changed is looked for again.

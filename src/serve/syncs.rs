@@ -21,12 +21,13 @@ const BUSY_MS: Millis = 10_000;
 pub(super) async fn run(desk: Arc<Desk>, sync: SyncConfig) {
     // A run that could not even begin leaves nothing in the store.
     let mut tried = Millis::MIN;
+    let mut anchor = Anchor::default();
     while !desk.engine.is_stopped() {
         let now = desk.now();
         let due = match last(&desk, &sync).await {
             // Whoever began that run is dead, or holds the connections still.
-            Ok(Last { at, ended: false }) if at > tried => Some(at),
-            Ok(Last { at, .. }) => after(&sync, at.max(tried)),
+            Ok(Last { at, ended: false }) if at > tried => Some(at.min(now)),
+            Ok(Last { at, .. }) => after(&sync, anchor.of(at.max(tried), now)),
             Err(error) => {
                 tracing::error!(%error, sync = sync.name, "its last run cannot be looked up");
                 None
@@ -69,6 +70,26 @@ async fn go(desk: &Desk, sync: &SyncConfig) -> bool {
     true
 }
 
+/// From when a schedule counts.
+#[derive(Default)]
+struct Anchor {
+    /// Since when what was done last lies ahead of the clock, which was set back.
+    set_back: Option<Millis>,
+}
+
+impl Anchor {
+    /// Something that was done in the future counts from when that was first seen.
+    fn of(&mut self, done: Millis, now: Millis) -> Millis {
+        if done <= now {
+            self.set_back = None;
+            return done;
+        }
+        let seen = self.set_back.map_or(now, |seen| seen.min(now));
+        self.set_back = Some(seen);
+        seen
+    }
+}
+
 /// When a sync was last dealt with.
 struct Last {
     at: Millis,
@@ -92,11 +113,28 @@ async fn last(desk: &Desk, sync: &SyncConfig) -> Result<Last, StoreError> {
 
 /// When a sync is due next, which may be in the past.
 pub(super) async fn next(desk: &Desk, sync: &SyncConfig) -> Result<Option<Millis>, StoreError> {
-    Ok(after(sync, last(desk, sync).await?.at))
+    Ok(after(sync, last(desk, sync).await?.at.min(desk.now())))
 }
 
 fn after(sync: &SyncConfig, at: Millis) -> Option<Millis> {
     let zone = sync.timezone.as_deref().unwrap_or("UTC");
     let schedule = Schedule::parse(sync.schedule.as_deref()?, zone).ok()?;
     Some(schedule.next_after(DateTime::from_timestamp_millis(at)?)?.timestamp_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Anchor;
+
+    #[test]
+    fn a_schedule_goes_on_when_the_clock_is_set_back() {
+        let mut anchor = Anchor::default();
+        assert_eq!(anchor.of(100, 200), 100);
+        // What was done at 500 counts from 300, also a while later, and from 250 when the clock is set back once more.
+        assert_eq!(
+            [anchor.of(500, 300), anchor.of(500, 310), anchor.of(500, 250), anchor.of(500, 400)],
+            [300, 300, 250, 250]
+        );
+        assert_eq!([anchor.of(500, 600), anchor.of(700, 650)], [500, 650]);
+    }
 }

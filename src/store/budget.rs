@@ -360,6 +360,19 @@ impl AccountTx<'_> {
         Ok(done.rows_affected == 1)
     }
 
+    /// Lets no draw of the account end later than `most`.
+    pub async fn end_by(&self, most: Millis) -> Result<()> {
+        use budget_grant::Column;
+        budget_grant::Entity::update_many()
+            .col_expr(Column::UntilMs, Expr::value(most))
+            .filter(Column::Tenant.eq(self.tenant))
+            .filter(Column::Account.eq(self.account))
+            .filter(Column::UntilMs.gt(most))
+            .exec(&self.tx)
+            .await?;
+        Ok(())
+    }
+
     /// Drops draws that ended before `before`: no window counts them any more.
     pub async fn prune(&self, before: Millis) -> Result<()> {
         use budget_grant::Column;

@@ -9,7 +9,7 @@ use counterpart::store::{Spent, Store};
 use counterpart_connectors::{BudgetFacts, Call, Clock, Gate, GateError, Lane, Purpose, RateSignal};
 use proptest::prelude::*;
 
-use crate::budget_world::{Fate, NOON, Task, Vendor, WorldClock, call, run, to};
+use crate::budget_world::{Fate, NOON, Task, Vendor, WallClock, WorldClock, call, run, to};
 use crate::store_databases::{Home, Kind};
 
 const MINUTE: i64 = 60_000;
@@ -22,6 +22,8 @@ struct World {
     _home: Home,
     store: Store,
     clock: Arc<WorldClock>,
+    /// What the ledgers go by.
+    wall: Arc<WallClock>,
     vendor: Vendor,
     windows: Vec<(&'static str, u32, i64)>,
 }
@@ -30,11 +32,13 @@ impl World {
     async fn new(windows: &[(&'static str, u32, i64)]) -> World {
         let home = Home::new(Kind::Memory).await;
         let store = home.open().await;
-        World { _home: home, store, clock: WorldClock::at_noon(), vendor: Vendor::default(), windows: windows.to_vec() }
+        let clock = WorldClock::at_noon();
+        let wall = WallClock::of(&clock);
+        World { _home: home, store, clock, wall, vendor: Vendor::default(), windows: windows.to_vec() }
     }
 
     fn ledger(&self, run: i64, holder: &str) -> Ledger {
-        ledger(&self.store, &self.clock, &self.windows, run, holder)
+        ledger(&self.store, self.wall.clone(), &self.windows, run, holder)
     }
 
     /// Calls one after the other until noon plus `until_ms`.
@@ -59,7 +63,7 @@ impl World {
 
 fn ledger(
     store: &Store,
-    clock: &Arc<WorldClock>,
+    clock: Arc<dyn Clock>,
     windows: &[(&'static str, u32, i64)],
     run: i64,
     holder: &str,
@@ -71,7 +75,7 @@ fn ledger(
         requests,
         per_ms,
     });
-    Ledger::new(store.clone(), clock.clone(), budgets.collect(), run, holder.into())
+    Ledger::new(store.clone(), clock, budgets.collect(), run, holder.into())
 }
 
 // ---- the limit ------------------------------------------------------------------------------------
@@ -114,6 +118,9 @@ struct History {
     windows: Vec<(&'static str, u32, i64)>,
     workers: [Vec<Vec<Step>>; 2],
     deaths_ms: Vec<i64>,
+    /// How far ahead the clock is at first, and when it is set right.
+    ahead_ms: i64,
+    set_right_ms: i64,
 }
 
 fn history() -> impl Strategy<Value = History> {
@@ -124,8 +131,17 @@ fn history() -> impl Strategy<Value = History> {
         (80..200u32).prop_map(|limit| vec![("all", limit, 1_000)]),
     ];
     let workers = || prop::collection::vec(steps(), 1..4);
-    (windows, workers(), workers(), prop::collection::vec(1..40_000i64, 0..4))
-        .prop_map(|(windows, one, two, deaths_ms)| History { windows, workers: [one, two], deaths_ms })
+    let ahead = prop_oneof![Just(0), 1..MINUTE, 1..3 * HOUR];
+    let deaths = prop::collection::vec(1..40_000i64, 0..4);
+    (windows, workers(), workers(), deaths, ahead, 0..MINUTE).prop_map(
+        |(windows, one, two, deaths_ms, ahead_ms, set_right_ms)| History {
+            windows,
+            workers: [one, two],
+            deaths_ms,
+            ahead_ms,
+            set_right_ms,
+        },
+    )
 }
 
 async fn live(history: &History) -> Result<(), String> {
@@ -136,7 +152,11 @@ async fn live(history: &History) -> Result<(), String> {
     let mut deaths: Vec<i64> = history.deaths_ms.iter().map(|ms| NOON + ms).collect();
     deaths.sort_unstable();
     let lives: Vec<Ledger> = (0..=deaths.len()).map(|life| world.ledger(1, &format!("life {life}"))).collect();
-    let mut tasks = Vec::new();
+    world.wall.set(history.ahead_ms);
+    let mut tasks = vec![Task::until(end, async {
+        world.clock.sleep_until(NOON + history.set_right_ms).await;
+        world.wall.set(0);
+    })];
     for (life, ledger) in lives.iter().enumerate() {
         let birth = if life == 0 { NOON } else { deaths[life - 1] };
         let death = deaths.get(life).copied().unwrap_or(end);
@@ -178,8 +198,13 @@ proptest! {
 async fn mutant_ledger_is_caught() {
     let slow = Fate::Answered { processed_ms: 1_900, answered_ms: 2_000 };
     let step = |fate| vec![Step { pause_ms: 0, lane: Lane::Customer, search: false, fate }];
-    let history =
-        History { windows: vec![("all", 1, 1_000)], workers: [vec![step(slow)], vec![step(USUAL)]], deaths_ms: vec![] };
+    let history = History {
+        windows: vec![("all", 1, 1_000)],
+        workers: [vec![step(slow)], vec![step(USUAL)]],
+        deaths_ms: vec![],
+        ahead_ms: 0,
+        set_right_ms: 0,
+    };
     assert_eq!(live(&history).await, Ok(()));
     counterpart::mutation::plant(Some(counterpart::mutation::Mutation::LedgerForgetsCallsUnderWay));
     assert!(live(&history).await.is_err());
@@ -212,8 +237,10 @@ async fn two_processes_share_one_account() {
     let home = Home::new(Kind::File).await;
     let (one, two) = (home.open().await, home.open().await);
     let world = World::new(&[("all", 15, MINUTE)]).await;
-    let ledgers =
-        [ledger(&one, &world.clock, &world.windows, 1, "one"), ledger(&two, &world.clock, &world.windows, 2, "two")];
+    let ledgers = [
+        ledger(&one, world.clock.clone(), &world.windows, 1, "one"),
+        ledger(&two, world.clock.clone(), &world.windows, 2, "two"),
+    ];
     let made = [Cell::new(0), Cell::new(0)];
     let mut tasks = Vec::new();
     for (ledger, made) in ledgers.iter().zip(&made) {
@@ -335,7 +362,7 @@ async fn what_was_learned_outlives_the_process_until_the_setting_changes() {
     };
     assert_eq!(count(&world.ledger(2, "second")).await, 2);
     let windows = [("all", 10, MINUTE)];
-    let changed = ledger(&world.store, &world.clock, &windows, 3, "third");
+    let changed = ledger(&world.store, world.clock.clone(), &windows, 3, "third");
     assert_eq!(count(&changed).await, 7, "ten, less the three that were made");
 }
 
@@ -448,6 +475,33 @@ async fn what_surely_never_arrived_costs_nothing() {
     });
     run(&world.clock, vec![work]).await;
     assert_eq!(world.vendor.seen().len(), 1);
+}
+
+/// A clock that was hours ahead when it filled the window, and is set right: calls wait for a window, not for hours.
+#[tokio::test]
+async fn a_clock_that_is_set_back_does_not_freeze_an_account() {
+    for (limit, per_ms) in [(15, MINUTE), (200, 1_000)] {
+        for lane in [Lane::Customer, Lane::Backfill] {
+            let world = World::new(&[("all", limit, per_ms)]).await;
+            world.wall.set(2 * HOUR);
+            let (first, second) = (world.ledger(1, "first"), world.ledger(2, "second"));
+            run(&world.clock, vec![world.endless(&first, lane, 3 * MINUTE)]).await;
+            world.wall.set(0);
+            let set_right = world.clock.now();
+            for ledger in [&second, &first] {
+                let before = world.vendor.seen().len();
+                let lasts = set_right - NOON + 10 * MINUTE;
+                let work = Task::until(NOON + lasts, async {
+                    world.call(ledger, &to("all", lane), USUAL).await.expect("the ledger works");
+                });
+                run(&world.clock, vec![work]).await;
+                let waited = world.clock.now() - set_right;
+                assert_eq!(world.vendor.seen().len(), before + 1, "{lane:?} {per_ms}");
+                assert!(waited < 2 * per_ms + 2 * MINUTE, "{lane:?} {per_ms}: {waited} ms");
+            }
+            world.keeps_the_law().unwrap();
+        }
+    }
 }
 
 /// A fast account draws several tokens at a time; closing gives back what was not spent.

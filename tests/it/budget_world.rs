@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -61,6 +61,34 @@ impl Clock for WorldClock {
     async fn sleep_until(&self, at: Millis) {
         let mut sleep = Sleep { clock: self, at, key: None };
         poll_fn(|cx| sleep.poll(cx)).await;
+    }
+}
+
+/// The clock on the wall of a world: what it shows may be set, and time passes all the same.
+pub struct WallClock {
+    world: Arc<WorldClock>,
+    ahead: AtomicI64,
+}
+
+impl WallClock {
+    pub fn of(world: &Arc<WorldClock>) -> Arc<WallClock> {
+        Arc::new(WallClock { world: world.clone(), ahead: AtomicI64::new(0) })
+    }
+
+    /// Sets it to be this much ahead of the world.
+    pub fn set(&self, ahead_ms: Millis) {
+        self.ahead.store(ahead_ms, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Clock for WallClock {
+    fn now(&self) -> Millis {
+        self.world.now() + self.ahead.load(Ordering::SeqCst)
+    }
+
+    async fn sleep_until(&self, at: Millis) {
+        self.world.sleep_until(at - self.ahead.load(Ordering::SeqCst)).await;
     }
 }
 

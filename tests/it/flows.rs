@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use counterpart::config::{Config, FlowConfig, Link};
 use counterpart::engine::{Pass, silent_streams};
-use counterpart::store::{Message, MessageState};
+use counterpart::store::{Message, MessageState, NewHook};
 use counterpart_connectors::{ActKind, Clock, Transport, TransportError};
 use counterpart_core::business::EventKind;
 use counterpart_core::gate::Policy;
 use counterpart_sandbox::{Author, Faults, NewOrder, NewShipment, Sandbox, Vendor};
+use serde_json::json;
 
 use crate::requirements::lab::{DAY, HOUR, Lab, MINUTE, someone};
 use crate::sim::InProcess;
@@ -109,6 +110,58 @@ impl Lab {
         self.clock.advance(HOUR);
         chat
     }
+}
+
+/// Given a checkout page that somebody left open, then nobody is thanked; when the order is placed at last, they are, although
+/// the order is as old as its draft.
+#[tokio::test]
+async fn a_draft_of_a_checkout_is_no_order_yet() {
+    let (lists, empty): (&[_], &[_]) = (&[("shop", "lists_drafts", "true")], &[]);
+    for (settings, drafts) in [(lists, 2), (empty, 0)] {
+        let systems = [("chat", Vendor::Chatway), ("shop", Vendor::Woocommerce)];
+        let mut lab = Lab::with_fakes(&systems, settings).await;
+        lab.config.flows = shop_and_chat(Vendor::Chatway).await.config.flows;
+        let history = lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "checkout-draft"));
+        lab.ana().await;
+        let abandoned = lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "checkout-draft"));
+        lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "auto-draft"));
+        let pass = lab.work().await;
+        assert_eq!((pass.events, pass.sent), (drafts, 0), "{pass:?} {:?}", lab.intents().await);
+        lab.clock.advance(20 * HOUR);
+        lab.sandbox.set_order(lab.clock.now(), "shop", &abandoned, "pending");
+        assert_eq!(lab.work().await.sent, 1, "{:?}", lab.intents().await);
+        assert!(lab.told("chat")[0].contains(&abandoned));
+        if drafts > 0 {
+            // Draft and order are more than the longest age of a message apart.
+            lab.clock.advance(2 * DAY);
+            lab.sandbox.set_order(lab.clock.now(), "shop", &history, "pending");
+            assert_eq!(lab.work().await.sent, 1, "{:?}", lab.intents().await);
+        }
+        lab.clock.advance(HOUR);
+        assert_eq!(lab.work().await, Pass::default());
+    }
+}
+
+/// Given orders that the shop throws into its trash, then no customer hears that theirs was cancelled, nor when they come back.
+#[tokio::test]
+async fn the_trash_is_no_cancellation() {
+    let lab = shop_and_chat(Vendor::Chatway).await;
+    lab.ana().await;
+    let id = lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "processing"));
+    lab.work().await;
+    let told = lab.told("chat").len();
+    for status in ["trash", "processing"] {
+        lab.clock.advance(HOUR);
+        lab.sandbox.set_order(lab.clock.now(), "shop", &id, status);
+        let hints = json!([{ "stream": "order", "external_id": id, "topic": "order.deleted", "deleted": true }]);
+        let hook = NewHook { connection: "shop".to_owned(), hints, body: String::new() };
+        lab.store.receive(&[hook], lab.clock.now()).await.expect("the store takes it");
+        let pass = lab.work().await;
+        assert_eq!((pass.hooks, pass.events, lab.told("chat").len()), (1, 0, told), "{status}: {pass:?}");
+    }
+    lab.clock.advance(HOUR);
+    lab.sandbox.set_order(lab.clock.now(), "shop", &id, "cancelled");
+    assert_eq!(lab.work().await.sent, 1);
 }
 
 /// Given a person with an open chat who orders, then the chat has one message for each milestone, whatever comes again.

@@ -266,6 +266,9 @@ async fn the_captured_order_is_read() {
     let mut record = body["draft_order"].take();
     record["currency_code"] = json!("brl");
     record["payment_status"] = json!("captured");
+    let draft: Order = document.read("order_01M7X74MC1WCBC86NKT972ZBV4", &record);
+    assert_eq!(draft.status, OrderStatus::Draft);
+    record["status"] = json!("pending");
     let order: Order = document.read("order_01M7X74MC1WCBC86NKT972ZBV4", &record);
     assert_eq!((order.number.as_str(), order.status), ("1", OrderStatus::Paid));
     assert_eq!((order.total.as_deref(), order.currency.as_deref()), (Some("39.8"), Some("BRL")));

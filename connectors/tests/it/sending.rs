@@ -115,8 +115,35 @@ async fn a_create_without_an_id_is_not_taken_for_done() {
 }
 
 #[tokio::test]
+async fn a_404_of_a_proxy_is_no_missing_record() {
+    let body = json!({ "name": "Rosa" });
+    for (said, kind) in [
+        ("404 page not found\n", ErrorKind::Unavailable),
+        ("<html><head><title>404 Not Found</title></head></html>", ErrorKind::Unavailable),
+        ("", ErrorKind::Unavailable),
+        ("[]", ErrorKind::Unavailable),
+        (r#"{"error":"there is no such person"}"#, ErrorKind::NotFound),
+    ] {
+        for status in [404, 410] {
+            let crm = open(spec("crm"), Arc::new(Script::always(status, &[], said)));
+            let update = || Push::Update { id: "7", body: &body, current: None, version: None };
+            let error = crm.fetch(Lane::Audit, "contact", "7").await.unwrap_err();
+            assert_eq!(error.kind, kind, "{said}: {error}");
+            assert!(kind == ErrorKind::NotFound || error.message.contains("base_url"), "{error}");
+            assert_eq!(crm.push(Lane::Audit, "contact", update(), "k").await.unwrap_err().kind, kind, "{said}");
+            let delete = crm.push(Lane::Audit, "contact", Push::Delete { id: "7" }, "k").await;
+            assert_eq!(delete.unwrap_err().kind, kind, "{said}");
+        }
+    }
+    // HubSpot says so in HTML, and is nobody's own server behind a proxy of theirs.
+    let hub = open(spec("hubspot"), Arc::new(Script::always(404, &[], "<html></html>")));
+    assert_eq!(hub.fetch(Lane::Audit, "contact", "7").await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(hub.pull(Lane::Audit, PULL).await.unwrap_err().kind, ErrorKind::Contract, "of a list it is no record");
+}
+
+#[tokio::test]
 async fn ids_cannot_leave_their_path() {
-    let script = Arc::new(Script::always(404, &[], ""));
+    let script = Arc::new(Script::always(404, &[], "{}"));
     let crm = open(spec("crm"), script.clone());
     for id in ["..", ".", "", "a/../b", "7?x=1", "ä"] {
         let error = crm.fetch(Lane::Audit, "contact", id).await.unwrap_err();
