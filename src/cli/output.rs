@@ -433,6 +433,7 @@ mod tests {
         let at = Diagnostic { file: "f".into(), line: 12, column, message: String::new(), help: String::new() };
         let mut out = Vec::new();
         Mistake { at, text: Some(line.to_owned()) }.excerpt(&mut out, false).expect("a Vec takes everything");
+            EngineError::WroteNobody { .. } => (2, "`counterpart runs list` shows the runs of kind `sync` and `apply`"),
         String::from_utf8(out).expect("text")
     }
 

@@ -62,7 +62,11 @@ pub(super) async fn deliver(
         counts.add_row([&count.sync, &count.connection, &count.action, &count.operations.to_string()]);
     }
     if plan.counts.is_empty() {
-        out.line("nothing to write: everything agrees");
+        out.line(match plan.kind.strip_prefix("revert:") {
+            None => "nothing to write: everything agrees".to_owned(),
+            Some(run) if plan.notes.is_empty() => format!("nothing to write: run {run} wrote nothing"),
+            Some(run) => format!("nothing to write: nothing of run {run} can be taken back"),
+        });
     } else {
         out.line(counts.to_string());
         let mut cost = out.table(&["at", "calls", "takes"]);
@@ -82,6 +86,9 @@ pub(super) async fn deliver(
         out.line(format!("{} entries wait for a person: `counterpart conflicts list`", plan.conflicts));
     }
     match file {
+        Some(path) if plan.counts.is_empty() => {
+            out.line(format!("written to {}, without an operation", path.display()))
+        }
         Some(path) => out.line(format!("written to {0}; `counterpart apply {0}` does exactly this", path.display())),
         None if !plan.counts.is_empty() => out.line("`--out FILE` keeps it for `counterpart apply`"),
         None => {}

@@ -165,6 +165,14 @@ pub enum EngineError {
     },
     /// A decision that does not fit the question.
     #[error("{0}")]
+    /// A run of a kind that writes no people, so that nothing of it can be taken back.
+    #[error("run {run} is one of kind `{kind}`: it wrote to nobody, so there is nothing to take back")]
+    WroteNobody {
+        /// Its number.
+        run: i64,
+        /// `plan`, `messages` or another one.
+        kind: String,
+    },
     Decision(String),
     /// Webhooks cannot be subscribed to as things are configured.
     #[error("{message}")]

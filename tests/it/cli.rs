@@ -170,10 +170,30 @@ fn a_run_is_taken_back() {
     let output = place.run(&["revert", &run, "--out", "back.json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let output = place.run(&["apply", "back.json"]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let shop = place.sandbox.people("shop").into_iter().find(|other| other.email == person.email);
-    assert_eq!(shop.expect("known there").company, before);
+    assert_eq!(output.status.code(), Some(3), "which of the two is to stand is for a person: {}", stderr(&output));
+    let company = |at: &str| {
+        let found = place.sandbox.people(at).into_iter().find(|other| other.email == person.email);
+        found.expect("known there").company
+    };
+    assert_eq!(company("shop"), before);
     assert_eq!(writes(&place.json(&["sync"]).0), 0);
+    let output = place.run(&["apply", "back.json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    assert!(stderr(&output).contains("the world has moved"), "{}", stderr(&output));
+    let output = place.run(&["revert", &run, "--out", "again.json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = stdout(&output);
+    assert!(said.contains("nothing of run") && said.contains("company: it shows what it did before"), "{said}");
+    assert!(!said.contains("agrees") && !said.contains("does exactly this"), "{said}");
+    let (open, _) = place.json(&["conflicts", "list"]);
+    let entry = open["conflicts"][0]["id"].to_string();
+    assert_eq!(place.run(&["conflicts", "resolve", &entry, "--take", "shop"]).status.code(), Some(0));
+    let (report, code) = place.json(&["sync"]);
+    assert_eq!((writes(&report), code), (1, 0), "{report:#}");
+    assert_eq!(company("house"), before);
+    let (plan, _) = place.json(&["plan"]);
+    let error = stderr(&place.run(&["revert", &plan["run"].to_string()]));
+    assert!(error.contains("one of kind `plan`"), "{error}");
 }
 
 #[test]
