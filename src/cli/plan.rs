@@ -1,11 +1,11 @@
 //! `counterpart plan` and `counterpart apply`
 
-use std::io::BufWriter;
+use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use super::app;
 use super::output::{Failure, Output, duration, time};
-use crate::engine::{Engine, PlanHeader, PlanReport};
+use crate::engine::{Engine, PlanFileError, PlanHeader, PlanReport};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -97,14 +97,15 @@ pub(super) async fn deliver(
 }
 
 pub(super) async fn apply(out: &Output, config: &Path, args: &ApplyArgs) -> Result<u8, Failure> {
-    let text = std::fs::read_to_string(&args.file).map_err(|error| {
-        Failure::usage(format!("{} cannot be read: {error}", args.file.display()), "name a plan file")
-    })?;
-    let header: PlanHeader = serde_json::from_str(&text).map_err(|error| {
-        Failure::usage(
-            format!("{} is no plan: {error}", args.file.display()),
-            "`counterpart plan --out FILE` writes one",
-        )
+    let name = args.file.display();
+    let file = std::fs::File::open(&args.file)
+        .map_err(|error| Failure::usage(format!("{name} cannot be read: {error}"), "name a plan file"))?;
+    let header = PlanHeader::read(BufReader::new(file)).map_err(|error| {
+        let help = match error {
+            PlanFileError::NoPlan(_) => "`counterpart plan --out FILE` writes one",
+            PlanFileError::Changed { .. } => "a plan is carried out whole: take it as `--out FILE` has written it",
+        };
+        Failure::usage(format!("{name}: {error}"), help)
     })?;
     let (config, store) = app::open(config).await?;
     let engine = app::engine(out, config, store)?;

@@ -16,6 +16,7 @@ mod happen;
 mod history;
 mod intake;
 mod observe;
+mod planfile;
 mod progress;
 mod prune;
 mod pull;
@@ -44,6 +45,7 @@ pub use audit::{Audit, Lost, last_audits};
 pub use decide::Decision;
 pub use explain::LeftAlone;
 pub use history::History;
+pub use planfile::PlanFileError;
 pub use progress::{Event, Progress, Silent};
 pub use report::{
     Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,
@@ -163,8 +165,6 @@ pub enum EngineError {
         /// Its number.
         id: i64,
     },
-    /// A decision that does not fit the question.
-    #[error("{0}")]
     /// A run of a kind that writes no people, so that nothing of it can be taken back.
     #[error("run {run} is one of kind `{kind}`: it wrote to nobody, so there is nothing to take back")]
     WroteNobody {
@@ -173,6 +173,8 @@ pub enum EngineError {
         /// `plan`, `messages` or another one.
         kind: String,
     },
+    /// A decision that does not fit the question.
+    #[error("{0}")]
     Decision(String),
     /// Webhooks cannot be subscribed to as things are configured.
     #[error("{message}")]

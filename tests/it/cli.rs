@@ -196,6 +196,40 @@ fn a_run_is_taken_back() {
     assert!(error.contains("one of kind `plan`"), "{error}");
 }
 
+/// Given a plan file, when an operation is left out of it or changed, then nothing of it is carried out.
+#[test]
+fn a_plan_file_is_applied_whole_or_not_at_all() {
+    let place = Place::new(10);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    for person in place.sandbox.people("house").iter().take(2) {
+        place.sandbox.edit(1_800_000_000_000, "house", &person.id, "company", Some("Planned"));
+    }
+    assert_eq!(place.run(&["plan", "--out", "plan.json"]).status.code(), Some(0));
+    let path = place.folder.path().join("plan.json");
+    let whole = std::fs::read_to_string(&path).expect("it was written");
+    let plan: Value = serde_json::from_str(&whole).expect("a document");
+    assert_eq!(plan["operations"].as_array().map(Vec::len), Some(2));
+    let (mut trimmed, mut altered, mut headless) = (plan.clone(), plan.clone(), plan);
+    trimmed["operations"].as_array_mut().expect("a list").pop();
+    altered["operations"][0]["reason"] = "because".into();
+    headless.as_object_mut().expect("a document").remove("operations");
+    for (changed, said) in [
+        (trimmed.to_string(), "its operations were changed"),
+        (altered.to_string(), "its operations were changed"),
+        (headless.to_string(), "it is no plan: missing field `operations`"),
+        (whole[..whole.len() - 9].to_owned(), "it is no plan"),
+    ] {
+        std::fs::write(&path, changed).expect("it is written");
+        let output = place.run(&["apply", "plan.json"]);
+        assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+    assert!(place.sandbox.people("shop").iter().all(|person| person.company.as_deref() != Some("Planned")));
+    std::fs::write(&path, whole).expect("it is written");
+    let (report, code) = place.json(&["apply", "plan.json"]);
+    assert_eq!((writes(&report), code), (2, 0), "{report:#}");
+}
+
 #[test]
 fn a_person_decides_a_conflict() {
     let place = Place::new(6);
