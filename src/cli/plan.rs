@@ -1,6 +1,7 @@
 //! `counterpart plan` and `counterpart apply`
 
 use std::io::{BufReader, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::app;
@@ -45,7 +46,9 @@ pub(super) async fn deliver(
     file: Option<&Path>,
 ) -> Result<(), Failure> {
     if let Some(path) = file {
-        let target = std::fs::File::create(path).map_err(|error| {
+        // It names people: others on this machine are not to read it.
+        let mut open = std::fs::OpenOptions::new();
+        let target = open.write(true).create(true).truncate(true).mode(0o600).open(path).map_err(|error| {
             let message = format!("{} cannot be written: {error}", path.display());
             Failure::failed(message, "name a file in a folder that you may write to")
         })?;

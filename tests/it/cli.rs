@@ -230,6 +230,25 @@ fn a_plan_file_is_applied_whole_or_not_at_all() {
     assert_eq!((writes(&report), code), (2, 0), "{report:#}");
 }
 
+/// What holds names and messages is for the owner alone, whatever the mask of the shell.
+#[test]
+fn stores_and_plans_are_for_their_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new(3);
+    let script = format!("umask 022; {} --quiet plan --out plan.json", env!("CARGO_BIN_EXE_counterpart"));
+    let mut shell = Command::new("sh");
+    shell.current_dir(place.folder.path()).env("SANDBOX_TOKEN", TOKEN).args(["-c", &script]);
+    let output = shell.output().expect("a shell");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    place.with_store(async |store| {
+        store.revision().await.expect("the store answers");
+        for name in ["counterpart.db", "counterpart.db-wal", "counterpart.db-shm", "plan.json"] {
+            let meta = std::fs::metadata(place.folder.path().join(name)).expect("it is there");
+            assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{name}");
+        }
+    });
+}
+
 #[test]
 fn a_person_decides_a_conflict() {
     let place = Place::new(6);
