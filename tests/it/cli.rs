@@ -249,6 +249,23 @@ fn stores_and_plans_are_for_their_owner() {
     });
 }
 
+/// A result that does not arrive is a failure, and is told of where it can be; who closes the pipe has read enough.
+#[test]
+fn a_result_that_cannot_be_written_is_told() {
+    let place = Place::new(3);
+    for arguments in [&["--json", "plan"][..], &["--json", "runs", "list"], &["status"], &["man"], &["--help"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device that is always full");
+        let mut command = command(place.folder.path());
+        let output = command.env("SANDBOX_TOKEN", TOKEN).args(arguments).stdout(full).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("the result could not be written"), "{arguments:?}: {}", stderr(&output));
+    }
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = command(place.folder.path()).arg("man").stdout(writer).output().expect("it starts");
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+}
+
 #[test]
 fn a_person_decides_a_conflict() {
     let place = Place::new(6);
