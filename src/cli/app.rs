@@ -8,6 +8,7 @@ use counterpart_connectors::{
     Connection, ConnectionSpec, LiveOptions, LiveTransport, OpenError, OpenGate, SystemClock,
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::output::{Failure, Output, duration};
@@ -35,7 +36,7 @@ async fn ready(config: Config, durable: bool) -> Result<(Arc<Config>, Store), Fa
     Ok((Arc::new(config), store))
 }
 
-/// An engine on the real network and the real clock, which stops between calls at the first Ctrl-C.
+/// An engine on the real network and the real clock, which stops between calls at the first Ctrl-C, SIGTERM or SIGHUP.
 pub(super) fn engine(out: &Output, config: Arc<Config>, store: Store) -> Result<Engine, Failure> {
     engine_with(out, config, store, Arc::new(Bars::new(out)))
 }
@@ -85,35 +86,49 @@ pub(super) fn connection(config: &Config, name: &str, transport: Arc<LiveTranspo
     Connection::open(spec, transport, Arc::new(OpenGate), Arc::new(SystemClock))
 }
 
-/// The first Ctrl-C (or SIGTERM) stops cleanly between calls, the second at once.
+/// The first Ctrl-C, SIGTERM or SIGHUP stops cleanly between calls, the second Ctrl-C or SIGTERM at once.
 pub(super) fn stop_on_ctrl_c(out: &Output, stop: CancellationToken) {
     let quiet = out.quiet;
     tokio::spawn(async move {
-        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
-        for times in 0..2 {
-            let terminated = async {
-                match &mut term {
-                    Some(term) => {
-                        term.recv().await;
-                    }
-                    None => std::future::pending().await,
-                }
+        let mut interrupt = signal(SignalKind::interrupt()).ok();
+        let mut term = signal(SignalKind::terminate()).ok();
+        // `nohup` has asked not to be told.
+        let mut hangup = if ignores_hangup() { None } else { signal(SignalKind::hangup()).ok() };
+        loop {
+            let is_hangup = tokio::select! {
+                () = heard(&mut interrupt) => false,
+                () = heard(&mut term) => false,
+                () = heard(&mut hangup) => true,
             };
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                () = terminated => {}
-            }
-            if times == 0 {
-                stop.cancel();
-                if !quiet {
-                    let text = format_args!("stopping after the call that is under way; once more ends at once\n");
-                    let _ = std::io::Write::write_fmt(&mut std::io::stderr().lock(), text);
-                }
-            } else {
+            // A terminal that closes tells more than once: by itself, and through its shell.
+            if stop.is_cancelled() && !is_hangup {
                 std::process::exit(130);
             }
+            if !stop.is_cancelled() && !quiet {
+                let text = format_args!("stopping after the call that is under way; once more ends at once\n");
+                let _ = std::io::Write::write_fmt(&mut std::io::stderr().lock(), text);
+            }
+            stop.cancel();
         }
     });
+}
+
+/// The next of these signals; never where they cannot be listened to.
+async fn heard(signals: &mut Option<Signal>) {
+    let told = match signals {
+        Some(signals) => signals.recv().await,
+        None => None,
+    };
+    if told.is_none() {
+        std::future::pending().await
+    }
+}
+
+/// Whether whoever started this process has it ignore SIGHUP, as `nohup` does. Listening would undo that.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Progress bars on a terminal, plain lines elsewhere.

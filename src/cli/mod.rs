@@ -123,8 +123,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
         Err(help) => {
-            let _ = help.print();
-            return ExitCode::SUCCESS;
+            let out = Output::new(json, false, color);
+            out.note(help.print());
+            return out.unwritten().map_or(ExitCode::SUCCESS, |failure| out.fail(&failure));
         }
     };
     let out = Output::new(cli.json, cli.quiet, cli.color);
@@ -141,7 +142,7 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "otlp")]
     out.traces.finish();
     match outcome {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => out.unwritten().map_or(ExitCode::from(code), |failure| out.fail(&failure)),
         Err(failure) => out.fail(&failure),
     }
 }

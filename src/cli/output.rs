@@ -1,7 +1,8 @@
 //! What is printed, where, and how failures look.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ColorChoice;
@@ -35,6 +36,8 @@ pub(super) struct Output {
     pub traces: super::traces::Traces,
     /// With `--json` there is one document, whatever happens after it.
     documented: AtomicBool,
+    /// The first failure of a write to standard output.
+    unwritten: OnceLock<std::io::Error>,
 }
 
 impl Output {
@@ -52,6 +55,7 @@ impl Output {
             #[cfg(feature = "otlp")]
             traces: super::traces::Traces::default(),
             documented: AtomicBool::new(false),
+            unwritten: OnceLock::new(),
         }
     }
 
@@ -60,10 +64,24 @@ impl Output {
         self.errors_in_color
     }
 
-    /// One line of a result. A closed pipe is not our failure.
+    /// One line of a result.
     pub fn line(&self, text: impl AsRef<str>) {
         let mut out = std::io::stdout().lock();
-        let _ = writeln!(out, "{}", text.as_ref());
+        self.note(writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()));
+    }
+
+    /// Remembers whether something that was printed arrived.
+    pub fn note(&self, written: std::io::Result<()>) {
+        if let Err(error) = written {
+            let _ = self.unwritten.set(error);
+        }
+    }
+
+    /// What kept results from being written; whoever closes the pipe has read enough, and that is nobody's failure.
+    pub fn unwritten(&self) -> Option<Failure> {
+        let error = self.unwritten.get().filter(|error| error.kind() != ErrorKind::BrokenPipe)?;
+        let help = "the work itself is done, `counterpart runs list` shows it; check where standard output goes";
+        Some(Failure::failed(format!("the result could not be written: {error}"), help))
     }
 
     /// Text of a result as it is; with `--json` as a document.
@@ -79,7 +97,7 @@ impl Output {
     pub fn raw(&self, bytes: &[u8]) {
         self.documented.store(true, Ordering::Relaxed);
         let mut out = std::io::stdout().lock();
-        let _ = out.write_all(bytes).and_then(|()| out.flush());
+        self.note(out.write_all(bytes).and_then(|()| out.flush()));
     }
 
     /// A result as one JSON document.
@@ -415,6 +433,7 @@ impl From<EngineError> for Failure {
             EngineError::Open(_) => (2, "correct that connection; `counterpart connectors` lists its settings"),
             EngineError::Vendor { .. } => (1, "`counterpart check --online` tells whether the connection works at all"),
             EngineError::Moved { .. } => (1, "`counterpart plan --out FILE` makes a plan of the world as it is"),
+            EngineError::WroteNobody { .. } => (2, "`counterpart runs list` shows the runs of kind `sync` and `apply`"),
             EngineError::NoSuch { what: "run", .. } => (2, "`counterpart runs list` shows them"),
             EngineError::NoSuch { .. } => (2, "`counterpart conflicts list --all` shows them"),
             EngineError::Decision(_) => (2, "`counterpart conflicts show ENTRY` shows what it is about"),

@@ -1,11 +1,12 @@
 //! `counterpart plan` and `counterpart apply`
 
-use std::io::BufWriter;
+use std::io::{BufReader, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::app;
 use super::output::{Failure, Output, duration, time};
-use crate::engine::{Engine, PlanHeader, PlanReport};
+use crate::engine::{Engine, PlanFileError, PlanHeader, PlanReport};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -45,7 +46,9 @@ pub(super) async fn deliver(
     file: Option<&Path>,
 ) -> Result<(), Failure> {
     if let Some(path) = file {
-        let target = std::fs::File::create(path).map_err(|error| {
+        // It names people: others on this machine are not to read it.
+        let mut open = std::fs::OpenOptions::new();
+        let target = open.write(true).create(true).truncate(true).mode(0o600).open(path).map_err(|error| {
             let message = format!("{} cannot be written: {error}", path.display());
             Failure::failed(message, "name a file in a folder that you may write to")
         })?;
@@ -62,7 +65,11 @@ pub(super) async fn deliver(
         counts.add_row([&count.sync, &count.connection, &count.action, &count.operations.to_string()]);
     }
     if plan.counts.is_empty() {
-        out.line("nothing to write: everything agrees");
+        out.line(match plan.kind.strip_prefix("revert:") {
+            None => "nothing to write: everything agrees".to_owned(),
+            Some(run) if plan.notes.is_empty() => format!("nothing to write: run {run} wrote nothing"),
+            Some(run) => format!("nothing to write: nothing of run {run} can be taken back"),
+        });
     } else {
         out.line(counts.to_string());
         let mut cost = out.table(&["at", "calls", "takes"]);
@@ -82,6 +89,9 @@ pub(super) async fn deliver(
         out.line(format!("{} entries wait for a person: `counterpart conflicts list`", plan.conflicts));
     }
     match file {
+        Some(path) if plan.counts.is_empty() => {
+            out.line(format!("written to {}, without an operation", path.display()))
+        }
         Some(path) => out.line(format!("written to {0}; `counterpart apply {0}` does exactly this", path.display())),
         None if !plan.counts.is_empty() => out.line("`--out FILE` keeps it for `counterpart apply`"),
         None => {}
@@ -90,14 +100,15 @@ pub(super) async fn deliver(
 }
 
 pub(super) async fn apply(out: &Output, config: &Path, args: &ApplyArgs) -> Result<u8, Failure> {
-    let text = std::fs::read_to_string(&args.file).map_err(|error| {
-        Failure::usage(format!("{} cannot be read: {error}", args.file.display()), "name a plan file")
-    })?;
-    let header: PlanHeader = serde_json::from_str(&text).map_err(|error| {
-        Failure::usage(
-            format!("{} is no plan: {error}", args.file.display()),
-            "`counterpart plan --out FILE` writes one",
-        )
+    let name = args.file.display();
+    let file = std::fs::File::open(&args.file)
+        .map_err(|error| Failure::usage(format!("{name} cannot be read: {error}"), "name a plan file"))?;
+    let header = PlanHeader::read(BufReader::new(file)).map_err(|error| {
+        let help = match error {
+            PlanFileError::NoPlan(_) => "`counterpart plan --out FILE` writes one",
+            PlanFileError::Changed { .. } => "a plan is carried out whole: take it as `--out FILE` has written it",
+        };
+        Failure::usage(format!("{name}: {error}"), help)
     })?;
     let (config, store) = app::open(config).await?;
     let engine = app::engine(out, config, store)?;

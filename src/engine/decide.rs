@@ -6,6 +6,7 @@ use counterpart_core::merge::{self, AgreedSlot, Clock, GoldenSlot};
 use counterpart_core::{FieldName, Slot, Value};
 use serde_json::{Value as Json, json};
 
+use super::reconcile::is_question_of_revert;
 use super::session::STREAM;
 use super::{Engine, EngineError};
 use crate::store::{Conflict, Entity, Reconciled, Record, RecordState, RecordUpdate};
@@ -34,7 +35,8 @@ impl Engine {
             ("field", Decision::Take(_) | Decision::Value(_)) => self.decide_field(&found, decision).await?,
             ("identity" | "possible" | "duplicate", Decision::Same) => self.decide_same(&found).await?,
             ("identity" | "possible" | "duplicate", Decision::Different) => self.decide_different(&found).await?,
-            (_, Decision::Done) => {}
+            // Without an answer the next run would write again what was taken back.
+            (_, Decision::Done) if !is_question_of_revert(&found) => {}
             (kind, _) => {
                 return Err(EngineError::Decision(format!(
                     "a {kind} entry takes {}",

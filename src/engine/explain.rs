@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use counterpart_core::merge::{self, SideResult};
 use counterpart_core::{Action, FieldName};
 
-use super::reconcile::refusal;
+use super::reconcile::{refusal, taken_back};
 use super::session::policy_for;
 use super::{Engine, EngineError, Verdict};
 use crate::store::{Conflict, Entity, OutboxRow, Record, RecordState};
@@ -113,6 +113,7 @@ impl Engine {
         let mut found = Vec::new();
         for (field, slot) in &side.write {
             let refused = refusal(obstacles.open, obstacles.entity, &record.connection, field.as_str(), slot);
+            let taken_back = taken_back(obstacles.open, obstacles.entity, field.as_str(), slot);
             let guarded = obstacles.guarded.iter().find(|row| {
                 row.op.fields.get(field) == Some(slot)
                     && row.op.connection == record.connection
@@ -124,6 +125,8 @@ impl Engine {
                 "the vendor has no call that changes a record".to_owned()
             } else if refused.is_some() {
                 "the vendor has refused this value".to_owned()
+            } else if taken_back.is_some() {
+                "a run that wrote this value was taken back; a person decides which one stands".to_owned()
             } else if obstacles.is_unsettled {
                 "what became of an earlier write is not known yet".to_owned()
             } else if let Some(row) = guarded {
@@ -131,7 +134,7 @@ impl Engine {
             } else {
                 continue;
             };
-            found.push(LeftAlone { field: field.clone(), why, conflict: refused.map(|entry| entry.id) });
+            found.push(LeftAlone { field: field.clone(), why, conflict: refused.or(taken_back).map(|entry| entry.id) });
         }
         Ok(found)
     }

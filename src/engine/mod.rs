@@ -17,6 +17,7 @@ mod history;
 mod holder;
 mod intake;
 mod observe;
+mod planfile;
 mod progress;
 mod prune;
 mod pull;
@@ -46,6 +47,7 @@ pub use audit::{Audit, Lost, last_audits};
 pub use decide::Decision;
 pub use explain::LeftAlone;
 pub use history::History;
+pub use planfile::PlanFileError;
 pub use progress::{Event, Progress, Silent};
 pub use report::{
     Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,
@@ -164,6 +166,14 @@ pub enum EngineError {
         what: &'static str,
         /// Its number.
         id: i64,
+    },
+    /// A run of a kind that writes no people, so that nothing of it can be taken back.
+    #[error("run {run} is one of kind `{kind}`: it wrote to nobody, so there is nothing to take back")]
+    WroteNobody {
+        /// Its number.
+        run: i64,
+        /// `plan`, `messages` or another one.
+        kind: String,
     },
     /// A decision that does not fit the question.
     #[error("{0}")]

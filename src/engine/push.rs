@@ -450,7 +450,9 @@ fn agree_on(agreed: &mut Agreed, seen: &Observed, sent: &Fields, golden: &Golden
     }
     for (name, slot) in sent {
         let here = seen.fields.get(name).cloned().unwrap_or(Slot::Cleared);
-        let means = golden.get(name).map_or_else(|| slot.clone(), |golden| golden.slot.clone());
+        // What was sent is not the golden value where a run is taken back, or a person has decided meanwhile.
+        let golden = golden.get(name).filter(|golden| agree(&golden.slot, slot));
+        let means = golden.map_or_else(|| slot.clone(), |golden| golden.slot.clone());
         agreed.insert(name.clone(), AgreedSlot { here, means });
     }
     seen.fields.iter().any(|(name, slot)| agreed.get(name).is_none_or(|base| !agree(&base.here, slot)))

@@ -20,7 +20,9 @@ use super::session::{STREAM, Session, Wired};
 use super::{Engine, EngineError};
 use crate::config::{SyncConfig, WriteCheck};
 use crate::mutation::{self, Mutation};
-use crate::store::{Conflict, Entity, NewConflict, PlannedOp, Reconciled, Record, RecordState, RecordUpdate};
+use crate::store::{
+    Conflict, ConflictState, Entity, NewConflict, PlannedOp, Reconciled, Record, RecordState, RecordUpdate,
+};
 
 /// Records taken at once. Bounds memory; everything that belongs together is loaded on top.
 const BATCH: u64 = 500;
@@ -324,7 +326,7 @@ impl Engine {
             planner.update(&person.records[index], side);
         }
         planner.creates(self, &person, &merged);
-        planner.close_refusals();
+        planner.close_refusals(&person);
         let waits_elsewhere = planner.elsewhere;
         self.save_person(batch, entity, &person, &sides, merged, departures, waits_elsewhere, now);
     }
@@ -424,7 +426,7 @@ struct Planner<'a> {
     connections: &'a BTreeSet<&'a str>,
     /// Something is due at a connection that this run does not write to.
     elsewhere: bool,
-    /// Refusals that still hold something back.
+    /// Refusals, and questions about runs that were taken back, that still hold something back.
     refused: BTreeSet<i64>,
 }
 
@@ -433,14 +435,17 @@ impl Planner<'_> {
         if side.write.is_empty() {
             return;
         }
-        let Some(wired) = self.target(&record.connection) else { return };
         let mut fields = Fields::new();
         for (name, slot) in &side.write {
-            if !self.is_refused(&record.connection, name.as_str(), slot) {
+            if !self.is_refused(&record.connection, name.as_str(), slot) && !self.is_taken_back(name.as_str(), slot) {
                 fields.insert(name.clone(), slot.clone());
             }
         }
-        if fields.is_empty() || !wired.capabilities().update || wired.config.read_only {
+        if fields.is_empty() {
+            return;
+        }
+        let Some(wired) = self.target(&record.connection) else { return };
+        if !wired.capabilities().update || wired.config.read_only {
             return;
         }
         let before = side.before.iter().filter(|(name, _)| fields.contains_key(*name));
@@ -528,10 +533,19 @@ impl Planner<'_> {
         found.is_some()
     }
 
-    /// Refusals that hold nothing back any more are over.
-    fn close_refusals(&mut self) {
+    /// Whether a run that gave this value was taken back and nobody has said yet which one is to stand.
+    fn is_taken_back(&mut self, field: &str, slot: &counterpart_core::Slot) -> bool {
+        let found = taken_back(&self.batch.open, self.entity, field, slot);
+        self.refused.extend(found.map(|conflict| conflict.id));
+        found.is_some()
+    }
+
+    /// Refusals and questions that hold nothing back any more are over. A record that is not seen now may show the difference
+    /// again when it is.
+    fn close_refusals(&mut self, person: &Person) {
+        let unseen = person.records.iter().any(|record| record.state == RecordState::Missing);
         let over = self.batch.open.iter().filter(|conflict| {
-            conflict.kind == "refused"
+            (conflict.kind == "refused" || (is_question_of_revert(conflict) && !unseen))
                 && conflict.entity_id == Some(self.entity)
                 && !self.refused.contains(&conflict.id)
         });
@@ -594,6 +608,27 @@ pub(super) fn refusal<'a>(
     })
 }
 
+/// The entry that asks whether this value or the one before it is to stand.
+pub(super) fn taken_back<'a>(
+    open: &'a [Conflict],
+    entity: i64,
+    field: &str,
+    slot: &counterpart_core::Slot,
+) -> Option<&'a Conflict> {
+    open.iter().find(|conflict| {
+        is_question_of_revert(conflict)
+            && conflict.state == ConflictState::Open
+            && conflict.entity_id == Some(entity)
+            && conflict.field.as_deref() == Some(field)
+            && conflict.detail["taken_back"] == json!(slot)
+    })
+}
+
+/// Whether an entry asks which value is to stand after a run was taken back.
+pub(super) fn is_question_of_revert(conflict: &Conflict) -> bool {
+    conflict.kind == "field" && conflict.detail.get("taken_back").is_some()
+}
+
 // ---- the queue -----------------------------------------------------------------------------------------------------
 
 fn review_conflict(review: &Review, records: &BTreeMap<i64, Record>) -> NewConflict {
@@ -631,7 +666,8 @@ fn stale_reviews(open: &[Conflict], records: &BTreeMap<i64, Record>, found: &BTr
         .collect()
 }
 
-fn field_key(entity: i64, field: &str) -> String {
+/// The key of the question which value of a person's field is to stand.
+pub(super) fn field_key(entity: i64, field: &str) -> String {
     format!("field:{entity}:{field}")
 }
 
@@ -664,6 +700,7 @@ fn invalid_conflict(entity: i64, record: &Record, field: &str, why: &str) -> New
 fn settled_fields(open: &[Conflict], entity: i64, merged: &Merged) -> Vec<i64> {
     open.iter()
         .filter(|conflict| conflict.kind == "field" && conflict.entity_id == Some(entity))
+        .filter(|conflict| !is_question_of_revert(conflict))
         .filter(|open| {
             let waits = |found: &merge::FieldConflict| {
                 found.winner.is_none() && open.field.as_deref() == Some(found.field.as_str())

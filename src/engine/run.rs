@@ -114,7 +114,8 @@ impl Engine {
     async fn apply_inner(&self, session: &Session, header: &PlanHeader) -> Result<Progressed, EngineError> {
         let mut progressed = self.read_all(session).await?;
         self.store.discard_unsent(&group(session)).await?;
-        match header.kind.strip_prefix("revert:").and_then(|run| run.parse().ok()) {
+        let taken_back = header.kind.strip_prefix("revert:").and_then(|run| run.parse().ok());
+        match taken_back {
             Some(run) => progressed.notes = self.plan_revert(session, run).await?,
             None => {
                 self.reconcile(session, Departing::Approved).await?;
@@ -125,6 +126,9 @@ impl Engine {
             return Err(EngineError::Moved { planned: header.hash.clone(), found });
         }
         let planned = self.planned(session).await?;
+        if let Some(run) = taken_back {
+            self.ask_about_revert(session, run).await?;
+        }
         self.store.promote(session.run).await?;
         progressed.broken |= !self.write_all(session, &planned).await?;
         Ok(progressed)

@@ -1,5 +1,6 @@
 //! Opening a store and bringing its tables up to date.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -169,9 +170,20 @@ async fn open_sqlite(url: &str, synchronous: SqliteSynchronous) -> Result<(Datab
         return Ok((only.clone(), only));
     }
     inspect_file(parsed.get_filename(), url)?;
+    create_private(parsed.get_filename(), url)?;
     let writer = connect_sqlite(url, 1, SqliteUse::Write, synchronous).await?;
     let reader = connect_sqlite(url, READERS, SqliteUse::Read, synchronous).await?;
     Ok((writer, reader))
+}
+
+/// Makes a new store for its owner only: it holds names, addresses and messages. SQLite gives the files beside it the same rights.
+fn create_private(path: &Path, url: &str) -> Result<()> {
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(StoreError::Refused { url: url.to_owned(), why: error.to_string() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Looks before SQLite does, whose own messages name neither the folder nor the file.

@@ -170,10 +170,100 @@ fn a_run_is_taken_back() {
     let output = place.run(&["revert", &run, "--out", "back.json"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let output = place.run(&["apply", "back.json"]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let shop = place.sandbox.people("shop").into_iter().find(|other| other.email == person.email);
-    assert_eq!(shop.expect("known there").company, before);
+    assert_eq!(output.status.code(), Some(3), "which of the two is to stand is for a person: {}", stderr(&output));
+    let company = |at: &str| {
+        let found = place.sandbox.people(at).into_iter().find(|other| other.email == person.email);
+        found.expect("known there").company
+    };
+    assert_eq!(company("shop"), before);
     assert_eq!(writes(&place.json(&["sync"]).0), 0);
+    let output = place.run(&["apply", "back.json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    assert!(stderr(&output).contains("the world has moved"), "{}", stderr(&output));
+    let output = place.run(&["revert", &run, "--out", "again.json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = stdout(&output);
+    assert!(said.contains("nothing of run") && said.contains("company: it shows what it did before"), "{said}");
+    assert!(!said.contains("agrees") && !said.contains("does exactly this"), "{said}");
+    let (open, _) = place.json(&["conflicts", "list"]);
+    let entry = open["conflicts"][0]["id"].to_string();
+    assert_eq!(place.run(&["conflicts", "resolve", &entry, "--take", "shop"]).status.code(), Some(0));
+    let (report, code) = place.json(&["sync"]);
+    assert_eq!((writes(&report), code), (1, 0), "{report:#}");
+    assert_eq!(company("house"), before);
+    let (plan, _) = place.json(&["plan"]);
+    let error = stderr(&place.run(&["revert", &plan["run"].to_string()]));
+    assert!(error.contains("one of kind `plan`"), "{error}");
+}
+
+/// Given a plan file, when an operation is left out of it or changed, then nothing of it is carried out.
+#[test]
+fn a_plan_file_is_applied_whole_or_not_at_all() {
+    let place = Place::new(10);
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    for person in place.sandbox.people("house").iter().take(2) {
+        place.sandbox.edit(1_800_000_000_000, "house", &person.id, "company", Some("Planned"));
+    }
+    assert_eq!(place.run(&["plan", "--out", "plan.json"]).status.code(), Some(0));
+    let path = place.folder.path().join("plan.json");
+    let whole = std::fs::read_to_string(&path).expect("it was written");
+    let plan: Value = serde_json::from_str(&whole).expect("a document");
+    assert_eq!(plan["operations"].as_array().map(Vec::len), Some(2));
+    let (mut trimmed, mut altered, mut headless) = (plan.clone(), plan.clone(), plan);
+    trimmed["operations"].as_array_mut().expect("a list").pop();
+    altered["operations"][0]["reason"] = "because".into();
+    headless.as_object_mut().expect("a document").remove("operations");
+    for (changed, said) in [
+        (trimmed.to_string(), "its operations were changed"),
+        (altered.to_string(), "its operations were changed"),
+        (headless.to_string(), "it is no plan: missing field `operations`"),
+        (whole[..whole.len() - 9].to_owned(), "it is no plan"),
+    ] {
+        std::fs::write(&path, changed).expect("it is written");
+        let output = place.run(&["apply", "plan.json"]);
+        assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+    assert!(place.sandbox.people("shop").iter().all(|person| person.company.as_deref() != Some("Planned")));
+    std::fs::write(&path, whole).expect("it is written");
+    let (report, code) = place.json(&["apply", "plan.json"]);
+    assert_eq!((writes(&report), code), (2, 0), "{report:#}");
+}
+
+/// What holds names and messages is for the owner alone, whatever the mask of the shell.
+#[test]
+fn stores_and_plans_are_for_their_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new(3);
+    let script = format!("umask 022; {} --quiet plan --out plan.json", env!("CARGO_BIN_EXE_counterpart"));
+    let mut shell = Command::new("sh");
+    shell.current_dir(place.folder.path()).env("SANDBOX_TOKEN", TOKEN).args(["-c", &script]);
+    let output = shell.output().expect("a shell");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    place.with_store(async |store| {
+        store.revision().await.expect("the store answers");
+        for name in ["counterpart.db", "counterpart.db-wal", "counterpart.db-shm", "plan.json"] {
+            let meta = std::fs::metadata(place.folder.path().join(name)).expect("it is there");
+            assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{name}");
+        }
+    });
+}
+
+/// A result that does not arrive is a failure, and is told of where it can be; who closes the pipe has read enough.
+#[test]
+fn a_result_that_cannot_be_written_is_told() {
+    let place = Place::new(3);
+    for arguments in [&["--json", "plan"][..], &["--json", "runs", "list"], &["status"], &["man"], &["--help"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device that is always full");
+        let mut command = command(place.folder.path());
+        let output = command.env("SANDBOX_TOKEN", TOKEN).args(arguments).stdout(full).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("the result could not be written"), "{arguments:?}: {}", stderr(&output));
+    }
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = command(place.folder.path()).arg("man").stdout(writer).output().expect("it starts");
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
 }
 
 #[test]

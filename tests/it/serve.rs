@@ -555,18 +555,27 @@ async fn messages_by_the_command_line() {
     assert_eq!((&third["messages"]["sent"], site.lab.told("chat").len()), (&json!(0), 1), "{third}");
 }
 
-/// Given systemd, then it hears when the program is ready and when it stops; SIGTERM is a clean end.
+/// Given systemd, then it hears when the program is ready and when it stops; SIGTERM is a clean end, and so is SIGHUP, however
+/// often it comes, unless whoever started the program wants it to be ignored.
 #[test]
 fn systemd_is_told() {
+    told_of_the_end_by(&["-TERM"], "exec");
+    // The test itself may run under `nohup`.
+    told_of_the_end_by(&["-HUP"], "exec env --default-signal=HUP");
+    told_of_the_end_by(&["-HUP", "-HUP"], "exec env --default-signal=HUP");
+    told_of_the_end_by(&["-HUP", "-TERM"], "trap '' HUP; exec");
+}
+
+fn told_of_the_end_by(signals: &[&str], start: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("counterpart.toml"), "[serve]\nlisten = \"127.0.0.1:0\"\n").expect("written");
     let socket = folder.path().join("notify");
     let manager = std::os::unix::net::UnixDatagram::bind(&socket).expect("a socket");
     manager.set_read_timeout(Some(std::time::Duration::from_secs(60))).expect("a socket option");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_counterpart"))
+    let mut child = Command::new("sh")
         .current_dir(folder.path())
         .env("NOTIFY_SOCKET", &socket)
-        .args(["--quiet", "serve"])
+        .args(["-c", &format!("{start} {} --quiet serve", env!("CARGO_BIN_EXE_counterpart"))])
         .spawn()
         .expect("the program starts");
     let heard = || {
@@ -575,8 +584,10 @@ fn systemd_is_told() {
         String::from_utf8_lossy(&line[..length]).into_owned()
     };
     assert_eq!(heard(), "READY=1");
-    let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill is there");
-    assert!(sent.success());
+    for signal in signals {
+        // The first may have ended it already.
+        let _ = Command::new("kill").args([*signal, &child.id().to_string()]).output().expect("kill is there");
+    }
     assert_eq!(heard(), "STOPPING=1");
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }

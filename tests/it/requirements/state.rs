@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use counterpart::engine::{PlanHeader, last_audits};
+use counterpart::engine::{Decision, EngineError, PlanHeader, Verdict, last_audits};
 use counterpart::store::{ConflictState, Store, StoreOptions};
 use counterpart_connectors::Millis;
 use counterpart_sandbox::Vendor;
@@ -244,6 +244,130 @@ async fn r55_a_run_is_taken_back_except_for_what_was_edited_since() {
         let expected = if is_touched { Some("Edited since".to_owned()) } else { before[&email].clone() };
         assert_eq!(company, expected, "{email}");
     }
+}
+
+/// Taking a run back, as `revert --out` and `apply` do it; the verdict of `apply`, and what was noted.
+async fn take_back(lab: &Lab, run: i64) -> (Verdict, Vec<String>) {
+    lab.sandbox.clear_log();
+    let engine = lab.engine(lab.network());
+    engine.read(&[]).await.expect("everything is read");
+    let plan = engine.revert_plan(run).await.expect("a plan is made");
+    let header = PlanHeader { kind: plan.kind, syncs: plan.syncs, hash: plan.hash };
+    let report = engine.apply(&header).await.expect("the world has not moved");
+    (report.verdict, plan.notes)
+}
+
+/// Given a value that came with one run and was replaced by a later one, when the first is taken back, then the later value
+/// stays: the edit was synced since, and counts no less for that.
+#[tokio::test]
+async fn a_run_taken_back_leaves_what_a_later_run_wrote() {
+    let lab = Lab::new(&HOUSE_AND_SHOP).await;
+    lab.people_at("house", 3, 0);
+    lab.run().await;
+    let person = lab.people("house")[1].clone();
+    let email = person.email.clone().expect("everybody has one");
+    let mut runs = Vec::new();
+    for company in ["AAA", "BBB"] {
+        lab.clock.advance(HOUR);
+        lab.edit("house", &person.id, "company", Some(company));
+        lab.edit("house", &person.id, "city", Some("Ghent"));
+        runs.push(lab.run().await.run);
+    }
+    lab.clock.advance(HOUR);
+    let (_, notes) = take_back(&lab, runs[0]).await;
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("company") && notes[0].contains("edited since"), "{notes:?}");
+    assert_eq!(lab.company("shop", &email).as_deref(), Some("BBB"));
+    assert_ne!(lab.person("shop", &email).city.as_deref(), Some("Ghent"), "nobody has touched the city");
+}
+
+/// Given an update that was taken back, then the two systems that differ by it wait for a person, no run decides it, and the answer,
+/// whichever it is, or an edit, makes them agree.
+#[tokio::test]
+async fn what_was_taken_back_waits_for_a_person() {
+    for answer in ["shop", "house", "edit"] {
+        let lab = Lab::new(&HOUSE_AND_SHOP).await;
+        lab.people_at("house", 3, 0);
+        lab.run().await;
+        let person = lab.people("house")[1].clone();
+        let email = person.email.clone().expect("everybody has one");
+        let before = lab.company("shop", &email);
+        lab.clock.advance(HOUR);
+        lab.edit("house", &person.id, "company", Some("A mistake"));
+        let run = lab.run().await.run;
+        lab.clock.advance(HOUR);
+        assert_eq!(take_back(&lab, run).await, (Verdict::Partial, Vec::new()));
+        assert_eq!(lab.company("shop", &email), before);
+        for _ in 0..2 {
+            lab.clock.advance(HOUR);
+            let report = lab.run().await;
+            assert_eq!((lab.writes(), report.verdict, report.syncs[0].conflicts), (0, Verdict::Partial, 1));
+        }
+        let engine = lab.engine(lab.network());
+        let entry = lab.queue().await.into_iter().find(|entry| entry.closed_at.is_none()).expect("it waits");
+        assert_eq!((entry.kind.as_str(), entry.field.as_deref()), ("field", Some("company")), "{entry:?}");
+        assert_eq!(entry.detail["candidates"].as_array().map(Vec::len), Some(2), "{entry:?}");
+        let entity = lab.store.entities(&[entry.entity_id.expect("a person")]).await.expect("the store answers");
+        let records = lab.store.records_of_entities("contact", &[entity[0].id]).await.expect("the store answers");
+        let left = engine.why_left_alone(&entity[0], &records, std::slice::from_ref(&entry)).await.expect("it is told");
+        let left: Vec<_> =
+            left.into_iter().flat_map(|(_, left)| left).filter(|l| l.field.as_str() == "company").collect();
+        assert_eq!(left.iter().map(|left| left.conflict).collect::<Vec<_>>(), [Some(entry.id)], "{left:?}");
+        assert!(left[0].why.contains("taken back"), "{left:?}");
+        engine.decide(entry.id, &Decision::Done).await.expect_err("it is no answer");
+        let expected = match answer {
+            "edit" => {
+                lab.edit("house", &person.id, "company", Some("The right one"));
+                Some("The right one".to_owned())
+            }
+            system => {
+                engine.decide(entry.id, &Decision::Take(system.to_owned())).await.expect("it is answered");
+                if system == "shop" { before } else { Some("A mistake".to_owned()) }
+            }
+        };
+        lab.clock.advance(HOUR);
+        let report = lab.run().await;
+        assert_eq!((lab.writes(), report.verdict), (1, Verdict::Ok), "{answer}: {report:?}");
+        assert_eq!(
+            [lab.company("house", &email), lab.company("shop", &email)],
+            [expected.clone(), expected],
+            "{answer}"
+        );
+        lab.assert_quiet().await;
+    }
+}
+
+/// Given a run that was taken back, when it is taken back once more, then nothing is planned: what was created is gone, what was
+/// updated shows what it did before; and a plan made earlier is refused, because the world has moved.
+#[tokio::test]
+async fn a_run_is_taken_back_once() {
+    let lab = Lab::new(&HOUSE_AND_SHOP).await;
+    lab.people_at("house", 3, 0);
+    lab.people_at("shop", 1, 0);
+    let run = lab.run().await.run;
+    lab.clock.advance(HOUR);
+    let engine = lab.engine(lab.network());
+    let plan = engine.revert_plan(run).await.expect("a plan is made");
+    let header = PlanHeader { kind: plan.kind, syncs: plan.syncs, hash: plan.hash };
+    let report = engine.apply(&header).await.expect("the world has not moved");
+    assert_eq!(report.syncs[0].operations.deleted, 2, "{report:?}");
+    let again = engine.apply(&header).await;
+    assert!(matches!(again, Err(EngineError::Moved { .. })), "{again:?}");
+    let plan = engine.revert_plan(run).await.expect("a plan is made");
+    assert!(plan.counts.is_empty(), "{plan:?}");
+    assert_eq!(plan.notes.iter().filter(|note| note.ends_with("it is gone already")).count(), 2, "{:?}", plan.notes);
+
+    lab.clock.advance(HOUR);
+    let person = lab.people("shop")[0].clone();
+    lab.edit("shop", &person.id, "company", Some("A mistake"));
+    let run = lab.run().await.run;
+    lab.clock.advance(HOUR);
+    take_back(&lab, run).await;
+    let plan = engine.revert_plan(run).await.expect("a plan is made");
+    assert_eq!((plan.counts.len(), plan.notes.len()), (0, 1), "{plan:?}");
+    assert!(plan.notes[0].contains("what it did before"), "{:?}", plan.notes);
+    let nothing = engine.revert_plan(plan.run).await;
+    assert!(matches!(nothing, Err(EngineError::WroteNobody { .. })), "{nothing:?}");
 }
 
 /// Given systems whose lists leave a fifth of their people out, and count as whole, when a sample of the people that the one
