@@ -20,7 +20,7 @@ use counterpart_core::business::{EventKind, Party, Subject, Topic};
 use counterpart_core::mapping::Diagnostic;
 use icu_locale_core::LanguageIdentifier;
 
-pub use condition::Condition;
+pub use condition::{Condition, ConditionError};
 use file::File;
 use locale::{Formats, tag};
 use render::Prepared;
