@@ -533,7 +533,8 @@ fn start(expression: &ast::Expr<'_>) -> usize {
     expression.span().start_offset as usize
 }
 
-fn suggestion(wrong: &str, known: &[&str]) -> String {
+/// What was meant, or what there is.
+pub(super) fn suggestion(wrong: &str, known: &[&str]) -> String {
     let near = known.iter().copied().map(|name| (strsim::damerau_levenshtein(wrong, name), name)).min();
     match near {
         Some((distance, name)) if distance <= 2 => format!("did you mean `{name}`?"),

@@ -11,6 +11,7 @@ mod file;
 mod locale;
 mod render;
 mod shipped;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,6 +25,7 @@ pub use condition::{Condition, ConditionError};
 use file::File;
 use locale::{Formats, tag};
 use render::Prepared;
+pub use written::{Misfit, written};
 
 /// Where a text comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -378,6 +378,18 @@ fn messages_are_listed_previewed_and_checked() {
     let (_, error, code) = run(&["messages", "preview", "shipped", "--event", "event.json"]);
     assert!(code == Some(2) && error.contains("shipment.created"), "{error}");
     assert_eq!(run(&["messages", "preview", "nothing"]).2, Some(2));
+    for (event, expected) in [
+        (r#"{"order": {"id": "7", "foo": 1}}"#, "wrong.json: `order` has no field `foo`"),
+        (r#"{"order": {"total": "1"}}"#, "wrong.json: `order` has no `number`"),
+        (r#"{"orders": {"id": "7"}}"#, "wrong.json: no event is about `orders`"),
+        (r#"{"event": "order.payed", "order": {"id": "7"}}"#, "order.payed"),
+        (r#"{}"#, "wrong.json: an event is about one thing"),
+        ("[1]", "wrong.json is no JSON object"),
+    ] {
+        write("wrong.json", event);
+        let (_, error, code) = run(&["messages", "preview", "payment-received", "--event", "wrong.json"]);
+        assert!(code == Some(2) && error.contains(expected), "{event}: {error}");
+    }
 
     std::fs::create_dir_all(folder.path().join("own/messages")).expect("a folder");
     write("counterpart.toml", "mappings_dir = \"own\"\n\n[store]\nurl = \"sqlite://counterpart.db\"\n");
