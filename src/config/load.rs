@@ -285,11 +285,18 @@ fn kept_hooks(
     }
 }
 
+/// How the address of a store is written.
+pub const STORE_ADDRESS: &str = "write `sqlite://counterpart.db` or `postgres://user@host/database`";
+
+/// Whether an address begins as that of a store does.
+pub fn is_store_address(url: &str) -> bool {
+    ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme))
+}
+
 fn store_config(file: StoreFile, places: &Places<'_>, problems: &mut Problems<'_>) -> StoreConfig {
     let url = file.url;
-    if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
-        let help = "write `sqlite://counterpart.db` or `postgres://user@host/database`";
-        problems.at(&["store", "url"], "this is no address of a store", help);
+    if !is_store_address(&url) {
+        problems.at(&["store", "url"], "this is no address of a store", STORE_ADDRESS);
     }
     let keep_ms = match file.keep.parse::<counterpart_core::gate::Period>() {
         _ if file.keep == "forever" => None,
@@ -454,7 +461,7 @@ fn connection_config(
 }
 
 /// Whether a name can be part of the address of webhooks as it is.
-fn is_connection_name(name: &str) -> bool {
+pub fn is_connection_name(name: &str) -> bool {
     name.starts_with(char::is_alphanumeric)
         && name.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.'))
 }
@@ -548,11 +555,15 @@ fn sync_config(
             }
         }
     }
-    if let Some(schedule) = &file.schedule
-        && let Err(error) = Schedule::parse(schedule, file.timezone.as_deref().unwrap_or("UTC"))
-    {
-        let key = if error.is_zone() { "timezone" } else { "schedule" };
-        problems.at(&["syncs", index, key], error.to_string(), error.help());
+    if let Some(schedule) = &file.schedule {
+        let mut wrong = Schedule::parse(schedule, file.timezone.as_deref().unwrap_or("UTC")).err();
+        if let Some(error) = wrong.take_if(|error| error.is_zone()) {
+            problems.at(&["syncs", index, "timezone"], error.to_string(), error.help());
+            wrong = Schedule::parse(schedule, "UTC").err();
+        }
+        if let Some(error) = wrong {
+            problems.at(&["syncs", index, "schedule"], error.to_string(), error.help());
+        }
     }
     let conflict = policies(index, &file, problems);
     let guard = Guards {

@@ -26,7 +26,7 @@ use secrecy::SecretString;
 use crate::store::StoreOptions;
 use crate::templates::{Condition, Templates};
 
-pub use load::{ConfigError, own_manifest, own_manifests, schema};
+pub use load::{ConfigError, STORE_ADDRESS, is_connection_name, is_store_address, own_manifest, own_manifests, schema};
 
 /// Where the state is kept.
 #[derive(Clone, Debug)]

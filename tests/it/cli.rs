@@ -250,6 +250,10 @@ fn mistakes_in_the_configuration_have_a_place() {
             format!("{good}timezone = \"Mars/Olympus\"\nschedule = \"0 2 * * *\"\n"),
             "there is no time zone `Mars/Olympus`",
         ),
+        (
+            format!("{good}timezone = \"Mars/Olympus\"\nschedule = \"0 25 * * *\"\n"),
+            "counterpart.toml:21:1: this is no schedule",
+        ),
         (format!("{good}surprise = 1\n"), "counterpart.toml:20:1: `syncs.0.surprise`: unknown field"),
         (good.replace("[store]", "[store]\ncolour = 1"), "counterpart.toml:2:1: `store.colour`: unknown field"),
         (
@@ -325,6 +329,24 @@ fn init_writes_a_configuration_once() {
     };
     let first = init(folder.path()).expect("the program starts");
     assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
+    for wrong in [["--store", "nonsense://x"], ["--connection", "x/y=crm"]] {
+        let output = command(folder.path())
+            .args([
+                "--config",
+                "other.toml",
+                "init",
+                "--yes",
+                "--connection",
+                "chat=chatway",
+                "--connection",
+                "crm=hubspot",
+            ])
+            .args(wrong)
+            .output()
+            .expect("the program starts");
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {}", stderr(&output));
+        assert!(!folder.path().join("other.toml").exists());
+    }
     let second = init(folder.path()).expect("the program starts");
     assert_eq!(second.status.code(), Some(2));
     let check = command(folder.path())

@@ -9,6 +9,8 @@ use crate::kit::time;
 
 /// Characters of a topic in a message.
 const TOPIC: usize = 80;
+/// Longer names and ids are no vendor's: they would go into addresses and tables, attempt after attempt.
+const LONGEST: usize = 500;
 
 /// The hints of a delivery. One event that cannot be read does not cost the others of its batch.
 pub(super) fn intake(facts: &HookFacts, delivery: &Delivery<'_>, redactor: &Redactor) -> Result<Intake, HookRefusal> {
@@ -57,7 +59,8 @@ impl Reader<'_> {
         let (topic, about) = self.topic()?;
         let place = about.id.as_ref().unwrap_or(&self.facts.id);
         let external_id = self.text(place, self.event).ok_or_else(|| {
-            unreadable(format!("an event of topic {} holds no id at {place}", self.redactor.excerpt(&topic, TOPIC)))
+            let topic = self.redactor.excerpt(&topic, TOPIC);
+            unreadable(format!("an event of topic {topic} holds no id of at most {LONGEST} characters at {place}"))
         })?;
         let changed = about.changed.as_ref().and_then(|place| names(self.event.pointer(place)?));
         let read = |place: &Option<String>, value| place.as_ref().and_then(|place| self.text(place, value));
@@ -103,10 +106,10 @@ impl Reader<'_> {
         }
     }
 
-    /// A name or an id: a text that is not empty, or a whole number.
+    /// A name or an id: a text that is neither empty nor too long, or a whole number.
     fn text(&self, place: &str, value: &Value) -> Option<String> {
         match self.value(place, value)? {
-            Value::String(text) if !text.is_empty() => Some(text),
+            Value::String(text) if (1..=LONGEST).contains(&text.chars().count()) => Some(text),
             Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
             _ => None,
         }
