@@ -42,7 +42,7 @@ impl Settings {
                     "`{name}` is a secret: write {name} = {{ env = \"…\" }} or {{ file = \"…\" }}, not its value"
                 )),
                 Some(facts) => match check(name, facts, value) {
-                    Ok(()) => drop(settings.values.insert(name.clone(), value.clone())),
+                    Ok(()) => drop(settings.values.insert(name.clone(), plain(facts, value))),
                     Err(problem) => problems.push(problem),
                 },
                 None if KIT_SETTINGS.contains(&name.as_str()) => match check_kit(manifest, name, value) {
@@ -186,11 +186,21 @@ fn check_kit(manifest: &Manifest, name: &str, value: &Value) -> Result<(), Strin
     check(name, &facts, value)
 }
 
+/// A checked value as the setting holds it.
+fn plain(facts: &SettingFacts, value: &Value) -> Value {
+    match (facts.r#type, value) {
+        (SettingType::Text, Value::Number(number)) => Value::from(number.to_string()),
+        _ => value.clone(),
+    }
+}
+
 /// Whether `value` is what the setting may hold.
 pub(crate) fn check(name: &str, facts: &SettingFacts, value: &Value) -> Result<(), String> {
     let wrong = |what: &str| Err(format!("`{name}` must be {what}"));
     match (facts.r#type, value) {
         (SettingType::Text, Value::String(_)) | (SettingType::Boolean, Value::Bool(_)) => Ok(()),
+        // An id that is all digits is a text, however it is written.
+        (SettingType::Text, Value::Number(number)) if !number.is_f64() => Ok(()),
         (SettingType::Text, _) => wrong("a text"),
         (SettingType::Boolean, _) => wrong("true or false"),
         (SettingType::Url, Value::String(text)) => check_url(name, text),

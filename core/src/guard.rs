@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Below this many operations a share of the records says nothing.
@@ -54,7 +55,30 @@ impl Serialize for Limit {
 
 impl<'de> Deserialize<'de> for Limit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Limit, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        deserializer.deserialize_any(LimitVisitor)
+    }
+}
+
+/// Takes `500` as well as `"500"`.
+struct LimitVisitor;
+
+impl Visitor<'_> for LimitVisitor {
+    type Value = Limit;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a number such as 500 or a share such as \"5%\"")
+    }
+
+    fn visit_u64<E: Error>(self, count: u64) -> Result<Limit, E> {
+        Ok(Limit::Count(count))
+    }
+
+    fn visit_i64<E: Error>(self, count: i64) -> Result<Limit, E> {
+        count.to_string().parse().map_err(E::custom)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Limit, E> {
+        text.parse().map_err(E::custom)
     }
 }
 

@@ -11,6 +11,7 @@ use super::output::{Failure, Output, Tone, duration, time, window};
 use crate::config::{Config, FlowConfig, SyncConfig, load_mapping};
 use crate::engine::EngineError;
 use crate::schedule::Schedule;
+use crate::store::StoreError;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -44,8 +45,10 @@ pub(super) async fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Fa
         }
     }
     mistakes.extend(super::messages::problems(&config));
+    mistakes.extend(super::connectors::unused_problems(&config));
+    mistakes.extend(crate::store::inspect(&config.store.url).err().map(|error| unopened(path, &error)));
     if !mistakes.is_empty() {
-        return Err(Failure::mistakes("configuration", mistakes));
+        return Err(Config::mistaken(path, mistakes).into());
     }
     let schedules = schedules(&config);
     if !out.json {
@@ -76,6 +79,16 @@ fn flow_in_words(flow: &FlowConfig) -> String {
     let text = flow.template.as_ref().map_or_else(String::new, |text| format!(" `{text}`"));
     let condition = if flow.when.is_some() { ", where its condition holds" } else { "" };
     format!("{} at {}: {}{text} at {}{condition}", flow.on, flow.from, flow.act.word().replace('_', " "), flow.to)
+}
+
+/// Why the store will not open, at its address.
+fn unopened(path: &Path, error: &StoreError) -> Diagnostic {
+    let (line, column) = Config::place(path, &["store", "url"]);
+    let help = match error {
+        StoreError::NoDirectory { folder } => format!("`mkdir -p {folder}`, or change `url` in [store]"),
+        _ => "name a file that can be written, as in `sqlite://counterpart.db`".to_owned(),
+    };
+    Diagnostic { file: path.display().to_string(), line, column, message: error.to_string(), help }
 }
 
 /// What a connector says about its settings, at the setting that it names first.

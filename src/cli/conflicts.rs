@@ -9,6 +9,10 @@ use super::output::{Failure, Listing, Output, Part, time};
 use crate::engine::Decision;
 use crate::store::{Conflict, ConflictFilter, ConflictState, Store};
 
+/// The kinds of entries.
+const KINDS: [&str; 9] =
+    ["field", "invalid", "identity", "possible", "duplicate", "refused", "unknown", "deletion", "moved"];
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -22,7 +26,7 @@ enum Action {
         /// Settled ones too.
         #[arg(long)]
         all: bool,
-        /// Only one kind: field, identity, possible, duplicate, refused, unknown, deletion, moved.
+        /// Only one kind: field, invalid, identity, possible, duplicate, refused, unknown, deletion, moved.
         #[arg(long)]
         kind: Option<String>,
         #[command(flatten)]
@@ -82,6 +86,10 @@ pub(super) async fn run(out: &Output, config: &Path, args: Args) -> Result<u8, F
     let (config, store) = app::open(config).await?;
     match args.action.unwrap_or(Action::List { all: false, kind: None, part: Part::default() }) {
         Action::List { all, kind, part } => {
+            if let Some(kind) = kind.as_ref().filter(|kind| !KINDS.contains(&kind.as_str())) {
+                let help = format!("take one of {}", KINDS.join(", "));
+                return Err(Failure::usage(format!("there is no kind `{kind}`"), help));
+            }
             let limit = out.limit(part.limit);
             list(out, &store, ConflictFilter { open_only: !all, kind, limit, after: part.after }).await
         }

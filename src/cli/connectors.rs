@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::app;
 use super::output::{Failure, Output};
-use crate::config::{Config, own_manifest};
+use crate::config::{Config, own_manifest, own_manifests};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -24,8 +24,12 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
         (Some("test"), None) => Err(Failure::usage("test what?", "`counterpart connectors test CONNECTION`")),
         (Some(name), _) => list(out, vec![described(config, name)?]),
         (None, _) => {
-            let all = counterpart_connectors::registry().iter().map(|name| shipped(name)).collect::<Result<_, _>>()?;
-            list(out, all)
+            let all =
+                counterpart_connectors::registry().iter().map(|name| shipped(name)).collect::<Result<Vec<_>, _>>()?;
+            let (own, broken) = own(out, config);
+            let all = all.into_iter().filter(|facts| !own.iter().any(|mine| mine.name == facts.name));
+            let code = list(out, all.chain(own.iter().cloned()).collect())?;
+            if broken.is_empty() { Ok(code) } else { Err(Failure::mistakes("connectors", broken)) }
         }
     }
 }
@@ -37,6 +41,48 @@ fn shipped(name: &str) -> Result<Manifest, Failure> {
         let message = format!("{name}: {} mistakes in its facts", problems.len());
         Failure::failed(message, "this is a mistake in the program: report it")
     })
+}
+
+/// The operator's own connectors in folders of their names, and what is wrong with those that cannot be read.
+fn own(out: &Output, path: &Path) -> (Vec<Manifest>, Vec<Diagnostic>) {
+    if !path.exists() {
+        return (Vec::new(), Vec::new());
+    }
+    match Config::load(path) {
+        Ok(config) => read_own(&config),
+        Err(_) => {
+            out.remark(format!(
+                "{} has mistakes, see `counterpart check`: only shipped connectors are shown",
+                path.display()
+            ));
+            (Vec::new(), Vec::new())
+        }
+    }
+}
+
+fn read_own(config: &Config) -> (Vec<Manifest>, Vec<Diagnostic>) {
+    let (mut sound, mut broken) = (Vec::new(), Vec::new());
+    for path in config.connectors_dir.iter().flat_map(|dir| own_manifests(dir).into_values()) {
+        match std::fs::read_to_string(&path) {
+            Ok(source) => match Manifest::parse(&source, &path.display().to_string()) {
+                Ok(manifest) => sound.push(manifest),
+                Err(found) => broken.extend(found.into_iter().map(mistake)),
+            },
+            Err(error) => broken.push(Diagnostic {
+                file: path.display().to_string(),
+                line: 1,
+                column: 1,
+                message: format!("it cannot be read: {error}"),
+                help: "check the rights of that file".to_owned(),
+            }),
+        }
+    }
+    (sound, broken)
+}
+
+/// What is wrong with connectors that no connection may use yet.
+pub(super) fn unused_problems(config: &Config) -> Vec<Diagnostic> {
+    read_own(config).1
 }
 
 /// The facts of one connector: the operator's own before the shipped one.

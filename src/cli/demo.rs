@@ -58,6 +58,7 @@ pub(super) async fn run(out: &Output, args: Args) -> Result<u8, Failure> {
     let _ = server.await;
     if temporary {
         let _ = std::fs::remove_dir_all(&folder);
+        out.remark("The demo's store is deleted; with `--dir FOLDER` it stays, and other commands can look into it.");
     }
     result
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use counterpart_connectors::Manifest;
 
 use super::output::{Failure, Output};
+use crate::config::{STORE_ADDRESS, is_connection_name, is_store_address};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -24,6 +25,9 @@ pub(super) fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Failure>
         let message = format!("{} is there already and is not written over", path.display());
         return Err(Failure::usage(message, "name another with `--config FILE`"));
     }
+    if !is_store_address(&args.store) {
+        return Err(Failure::usage("--store is no address of a store", STORE_ADDRESS));
+    }
     let known = counterpart_connectors::registry().join(", ");
     let chosen: Vec<String> = match (args.connection.is_empty(), args.yes) {
         (false, _) => args.connection.clone(),
@@ -37,6 +41,9 @@ pub(super) fn run(out: &Output, path: &Path, args: &Args) -> Result<u8, Failure>
         let (name, connector) = text.split_once('=').ok_or_else(wrong)?;
         let source = counterpart_connectors::manifest_source(connector.trim()).ok_or_else(wrong)?;
         let manifest = Manifest::parse(source, connector).map_err(|_| wrong())?;
+        if !is_connection_name(name.trim()) {
+            return Err(wrong());
+        }
         accounts.push((name.trim().to_owned(), manifest));
     }
     if accounts.iter().filter(|(_, facts)| has_people(facts)).count() < 2 {

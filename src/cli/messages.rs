@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use counterpart_core::business::{EventKind, Subject};
+use counterpart_core::business::{EventKind, NoSuchEvent, Subject, Topic};
 use counterpart_core::mapping::Diagnostic;
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::output::{Failure, Output};
 use crate::config::{Config, load_templates};
-use crate::templates::{MessageError, Origin, Reader, Templates, fields};
+use crate::templates::{MessageError, Misfit, Origin, Reader, Templates, fields, written};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -35,10 +34,8 @@ enum Action {
 }
 
 /// An event file: what it tells about, and which event it is if that is to be checked.
-#[derive(Deserialize)]
 struct EventFile {
     event: Option<EventKind>,
-    #[serde(flatten)]
     subject: Subject,
 }
 
@@ -133,11 +130,36 @@ fn read(path: &Path) -> Result<EventFile, Failure> {
     let text =
         if path == Path::new("-") { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
     let text = text.map_err(|error| Failure::usage(format!("{name} cannot be read: {error}"), "name a JSON file"))?;
-    serde_json::from_str(&text).map_err(|error| {
-        let help =
-            "write `{\"order\": {…}}`, or `shipment`, `ticket`, `conversation`; docs/messages.md lists the fields";
-        Failure::usage(format!("{name}: {error}"), help)
-    })
+    let told: Map<String, Value> = serde_json::from_str(&text)
+        .map_err(|error| Failure::usage(format!("{name} is no JSON object: {error}"), ABOUT))?;
+    understood(told).map_err(|wrong| Failure::usage(format!("{name}: {}", wrong.message), wrong.help))
+}
+
+const ABOUT: &str =
+    "write `{\"order\": {…}}`, or `shipment`, `ticket`, `conversation`; docs/messages.md lists the fields";
+
+/// What the members of an event file say.
+fn understood(mut told: Map<String, Value>) -> Result<EventFile, Misfit> {
+    let wrong = |message: String, help: String| Misfit { message, help };
+    let event = match told.remove("event") {
+        None | Some(Value::Null) => None,
+        Some(event) => {
+            let known = || EventKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+            let word = event.as_str().map_or_else(|| event.to_string(), str::to_owned);
+            Some(
+                word.parse()
+                    .map_err(|error: NoSuchEvent| wrong(error.to_string(), format!("there are {}", known())))?,
+            )
+        }
+    };
+    let topics = [Topic::Order, Topic::Shipment, Topic::Ticket, Topic::Conversation];
+    let mut members = told.into_iter();
+    let (Some((key, subject)), None) = (members.next(), members.next()) else {
+        return Err(wrong("an event is about one thing".to_owned(), ABOUT.to_owned()));
+    };
+    let topic = topics.into_iter().find(|topic| topic.as_str() == key);
+    let topic = topic.ok_or_else(|| wrong(format!("no event is about `{key}`"), ABOUT.to_owned()))?;
+    Ok(EventFile { event, subject: written(topic, subject)? })
 }
 
 fn failure(error: MessageError) -> Failure {

@@ -397,6 +397,9 @@ impl From<StoreError> for Failure {
                 (2, "`counterpart conflicts list` and `counterpart runs list` show the numbers")
             }
             StoreError::Corrupt { .. } => (1, "restore the store from a backup, and report this"),
+            StoreError::Damaged(_) => {
+                (1, "restore the store from a backup; SQLite's `.recover` saves what can be read")
+            }
             StoreError::Db(_) => (1, "check that the database is there, has space, and lets you write"),
         };
         Failure::new(code, message, help)

@@ -20,6 +20,12 @@ pub(super) fn environment() -> Env {
     Env::prefixed(PREFIX).split("__")
 }
 
+/// The variable that gives the value at a key path instead of the file.
+pub(super) fn variable(path: &[&str]) -> Option<String> {
+    let given = Figment::from(environment()).find_value(&path.join(".")).ok()?;
+    given.as_dict().is_none().then(|| format!("{PREFIX}{}", path.join("__").to_ascii_uppercase()))
+}
+
 /// The file's values under those of the environment. None when something that is needed, or of another type than it is, leaves
 /// too little to look further; keys that nobody knows are told and left out.
 pub(super) fn extract(mut table: toml::Table, problems: &mut Problems<'_>) -> Option<File> {
@@ -59,7 +65,7 @@ fn tell(error: &Error, place: &[String], problems: &mut Problems<'_>) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("known here are {}", known.join(", ")),
             };
-            problems.at(&path, format!("{name}unknown field"), help);
+            problems.at_secret(&path, format!("{name}unknown field"), help);
         }
         kind => {
             // figment puts quotes around names that have some.

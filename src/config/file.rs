@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use counterpart_core::guard::Limit;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -244,19 +244,25 @@ pub enum PolicyFile {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GuardFile {
-    /// A number or a share, `"500"` or `"5%"`.
-    #[schemars(with = "Option<String>")]
+    /// A number or a share, `500` or `"5%"`.
+    #[serde(default)]
+    #[schemars(schema_with = "number_or_share")]
     pub max_creates: Option<Limit>,
     /// A number or a share.
-    #[schemars(with = "Option<String>")]
+    #[serde(default)]
+    #[schemars(schema_with = "number_or_share")]
     pub max_updates: Option<Limit>,
     /// A number or a share; `"1%"` without it.
     #[serde(default = "default_max_deletes")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(schema_with = "number_or_share")]
     pub max_deletes: Option<Limit>,
     /// Stop when a side that had records shows none.
     #[serde(default = "default_true")]
     pub emptied: bool,
+}
+
+fn number_or_share(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["integer", "string", "null"], "minimum": 0 })
 }
 
 fn default_max_deletes() -> Option<Limit> {
@@ -358,7 +364,7 @@ pub struct FlowFile {
     /// With a ticket's event and `resolve` or `reopen`: `explicit` (without it) takes the conversation that the ticket names,
     /// `person` goes by the requester's e-mail address where the ticket names none.
     pub link: Option<LinkFile>,
-    /// A condition on the event: `order.total|float > 50`.
+    /// A condition on the event: `order.total|float > 50`; docs/flows.md says what it can ask.
     pub when: Option<String>,
     /// Accept what else the vendor does, such as a survey when a conversation is resolved.
     #[serde(default)]

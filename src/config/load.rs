@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,12 +16,13 @@ use counterpart_core::merge::{Policies, Policy};
 use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::extract::extract;
+use super::extract::{extract, variable};
 use super::file::{
     ConnectionFile, FallbackFile, File, FlowFile, HooksFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, StoreFile,
     SyncFile, TelemetryFile, WriteCheckFile,
 };
 use super::places::Places;
+use super::quote::{quotable, secret_at, value_in_line, without_credentials};
 use super::secret::Reference;
 use super::{
     Config, ConnectionConfig, Fallback, FlowConfig, Link, OnDelete, ServeConfig, StoreConfig, SyncConfig,
@@ -40,7 +42,7 @@ pub struct ConfigError {
     pub problems: Vec<Diagnostic>,
     /// The configuration; a mistake may stand in another file that it names.
     pub file: String,
-    /// Its text, for showing the lines.
+    /// Its text, for showing the lines; without the secrets that stand in it.
     pub source_text: String,
 }
 
@@ -66,14 +68,27 @@ pub(super) struct Problems<'a> {
     text: &'a str,
     tree: Option<toml::Spanned<DeTable<'a>>>,
     found: Vec<Diagnostic>,
+    /// Where values stand that no mistake may quote.
+    hidden: Vec<Range<usize>>,
 }
 
 impl Problems<'_> {
     /// A mistake at a key path such as `["connections", "chat", "api_key"]`; what is not in the file stands at the
     /// nearest part of the path that is.
     pub(super) fn at(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+        if let Some(variable) = variable(path) {
+            let (message, help, file) = (message.into(), help.into(), format!("environment variable {variable}"));
+            self.found.push(Diagnostic { file, line: 1, column: 1, message, help });
+            return;
+        }
         let offset = self.tree.as_ref().map_or(0, |tree| locate(tree.get_ref(), path));
         self.at_offset(offset, message, help);
+    }
+
+    /// A mistake at a key whose value is a secret, or may be one.
+    pub(super) fn at_secret(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+        self.hidden.extend(self.tree.as_ref().and_then(|tree| secret_at(tree.get_ref(), path)));
+        self.at(path, message, help);
     }
 
     fn at_offset(&mut self, offset: usize, message: impl Into<String>, help: impl Into<String>) {
@@ -88,8 +103,8 @@ impl Problems<'_> {
 /// Line and column of a key path in a configuration, or of the part of it that is there.
 pub(super) fn place(path: &Path, keys: &[&str]) -> (usize, usize) {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let mut problems =
-        Problems { file: String::new(), text: &text, tree: DeTable::parse(&text).ok(), found: Vec::new() };
+    let tree = DeTable::parse(&text).ok();
+    let mut problems = Problems { file: String::new(), text: &text, tree, found: Vec::new(), hidden: Vec::new() };
     problems.at(keys, "", "");
     problems.found.pop().map_or((1, 1), |found| (found.line, found.column))
 }
@@ -118,6 +133,12 @@ fn locate(tree: &DeTable<'_>, path: &[&str]) -> usize {
     found
 }
 
+/// Mistakes that were found after the file itself was found sound, for quoting its lines.
+pub(super) fn mistaken(path: &Path, problems: Vec<Diagnostic>) -> ConfigError {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    ConfigError { problems, file: path.display().to_string(), source_text: quotable(&text, &[]) }
+}
+
 pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
     let file = path.display().to_string();
     let text = match std::fs::read_to_string(path) {
@@ -129,7 +150,7 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
             return Err(ConfigError { problems: vec![problem], file, source_text: String::new() });
         }
     };
-    let mut problems = Problems { file: file.clone(), text: &text, tree: None, found: Vec::new() };
+    let mut problems = Problems { file: file.clone(), text: &text, tree: None, found: Vec::new(), hidden: Vec::new() };
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
     let config = read(&text, &folder, &mut problems);
     let mut found = problems.found;
@@ -137,7 +158,8 @@ pub(super) fn load(path: &Path) -> Result<Config, ConfigError> {
         Some(config) if found.is_empty() => Ok(config),
         _ => {
             found.sort_by_key(|problem| (problem.line, problem.column));
-            Err(ConfigError { problems: found, file, source_text: text })
+            let source_text = quotable(&text, &problems.hidden);
+            Err(ConfigError { problems: found, file, source_text })
         }
     }
 }
@@ -147,6 +169,7 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
         Ok(table) => table,
         Err(error) => {
             let offset = toml::de::Error::span(&error).map_or(0, |span| span.start);
+            problems.hidden.extend(value_in_line(text, offset));
             problems.at_offset(offset, error.message().to_owned(), "this is not TOML yet");
             return None;
         }
@@ -155,9 +178,17 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
     let file = extract(table, problems)?;
     let places = Places::of(folder);
     let connectors_dir = file.connectors_dir.as_ref().map(|dir| places.path(&["connectors_dir"], dir));
+    if connectors_dir.as_ref().is_some_and(|dir| !dir.is_dir()) {
+        problems.at(&["connectors_dir"], "there is no such folder", "make it, or leave `connectors_dir` out");
+    }
     let mut connections = BTreeMap::new();
     for (name, connection) in file.connections {
         let place = ["connections", name.as_str()];
+        if !is_connection_name(&name) {
+            let help =
+                "take letters, digits, `-`, `_` and `.`, the first a letter or digit: its webhooks come to /hooks/NAME";
+            problems.at(&place, format!("`{name}` is no name of a connection"), help);
+        }
         let config = connection_config(&place, connection, &places, connectors_dir.as_deref(), problems);
         connections.insert(name.clone(), config);
     }
@@ -198,7 +229,12 @@ fn read<'a>(text: &'a str, folder: &Path, problems: &mut Problems<'a>) -> Option
             && let Err(error) = texts.fits(name, flow.on)
         {
             let key = if flow.act == ActKind::OpenTicket { "text" } else { flow.act.word() };
-            let help = "`counterpart messages list` shows which texts there are, and for which events";
+            let fitting = texts.entries().filter(|entry| entry.event.topic() == flow.on.topic());
+            let fitting: Vec<&str> = fitting.map(|entry| entry.name).collect();
+            let help = match fitting.is_empty() {
+                true => "write one (docs/messages.md) into the folder `messages` of your mappings_dir".to_owned(),
+                false => format!("for `{}` there are {}", flow.on, fitting.join(", ")),
+            };
             problems.at(&["flows", &index, key], error.to_string(), help);
         }
         flows.push(flow);
@@ -249,11 +285,18 @@ fn kept_hooks(
     }
 }
 
+/// How the address of a store is written.
+pub const STORE_ADDRESS: &str = "write `sqlite://counterpart.db` or `postgres://user@host/database`";
+
+/// Whether an address begins as that of a store does.
+pub fn is_store_address(url: &str) -> bool {
+    ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme))
+}
+
 fn store_config(file: StoreFile, places: &Places<'_>, problems: &mut Problems<'_>) -> StoreConfig {
     let url = file.url;
-    if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
-        let help = "write `sqlite://counterpart.db` or `postgres://user@host/database`";
-        problems.at(&["store", "url"], "this is no address of a store", help);
+    if !is_store_address(&url) {
+        problems.at(&["store", "url"], "this is no address of a store", STORE_ADDRESS);
     }
     let keep_ms = match file.keep.parse::<counterpart_core::gate::Period>() {
         _ if file.keep == "forever" => None,
@@ -288,7 +331,7 @@ fn serve_config(file: ServeFile, problems: &mut Problems<'_>) -> ServeConfig {
     if let Some(url) = file.public_url {
         let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
         if host.is_none_or(|host| host.is_empty() || host.contains(['?', '#', ' '])) {
-            let message = format!("`{url}` is no address that a vendor can call");
+            let message = format!("`{}` is no address that a vendor can call", without_credentials(&url));
             problems.at(&["serve", "public_url"], message, "write `https://hooks.example.com`");
         }
         config.public_url = Some(url.trim_end_matches('/').to_owned());
@@ -305,7 +348,7 @@ fn telemetry_config(file: TelemetryFile, places: &Places<'_>, problems: &mut Pro
     let host = file.otlp.strip_prefix("https://").or_else(|| file.otlp.strip_prefix("http://"));
     let is_address = host.is_some_and(|host| !host.is_empty() && !host.contains(['?', '#', '@', ' ']));
     if !is_address || file.otlp.parse::<http::Uri>().is_err() {
-        let message = format!("`{}` is no address of a collector", file.otlp);
+        let message = format!("`{}` is no address of a collector", without_credentials(&file.otlp));
         problems.at(&at, message, "write `http://localhost:4318`; what it is to be told in secret goes into `headers`");
     }
     let mut headers = BTreeMap::new();
@@ -321,14 +364,23 @@ fn telemetry_config(file: TelemetryFile, places: &Places<'_>, problems: &mut Pro
             Some(Err(why)) => {
                 problems.at(&at, format!("header `{name}`: {why}"), "set it before starting, or name another place");
             }
+            None if value.is_object() => problems.at(&at, format!("header `{name}`: {ONE_PLACE}"), one_place(&name)),
             None => {
-                let help = format!("write `{name} = {{ env = \"NAME\" }}` or `{name} = {{ file = \"PATH\" }}`");
-                problems.at(&at, format!("header `{name}` may be a secret and stands here in clear"), help);
+                let message = format!("header `{name}` may be a secret and stands here in clear");
+                problems.at_secret(&at, message, one_place(&name));
             }
         }
     }
     let otlp = file.otlp.trim_end_matches('/').to_owned();
     TelemetryConfig { otlp, service_name: file.service_name, headers }
+}
+
+/// What is wrong with a reference that is none.
+const ONE_PLACE: &str = "a secret stands in one place, `env` or `file`";
+
+/// How a reference is written.
+fn one_place(name: &str) -> String {
+    format!("write `{name} = {{ env = \"NAME\" }}` or `{name} = {{ file = \"PATH\" }}`")
 }
 
 fn connection_config(
@@ -355,7 +407,8 @@ fn connection_config(
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("it has {}", names.join(", ")),
             };
-            problems.at(&at, message, help);
+            // It may be a secret whose name was mistyped.
+            problems.at_secret(&at, message, help);
             continue;
         }
         match Reference::from_value(&value) {
@@ -368,10 +421,11 @@ fn connection_config(
                     problems.at(&at, message, "set it before starting, or name another place");
                 }
             },
+            None if is_secret(&key) && value.is_object() => {
+                problems.at(&at, format!("`{key}` of connection `{}`: {ONE_PLACE}", place[1]), one_place(&key));
+            }
             None if is_secret(&key) => {
-                let message = format!("`{key}` is a secret and stands here in clear");
-                let help = format!("write `{key} = {{ env = \"NAME\" }}` or `{key} = {{ file = \"PATH\" }}`");
-                problems.at(&at, message, help);
+                problems.at_secret(&at, format!("`{key}` is a secret and stands here in clear"), one_place(&key));
             }
             None => {
                 settings.insert(key, value);
@@ -404,6 +458,19 @@ fn connection_config(
         settle_ms: settle.map_or(0, |period| period.ms()),
         keep_hooks: file.hooks == HooksFile::Keep,
     }
+}
+
+/// Whether a name can be part of the address of webhooks as it is.
+pub fn is_connection_name(name: &str) -> bool {
+    name.starts_with(char::is_alphanumeric)
+        && name.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_' | '.'))
+}
+
+/// The files NAME/connector.toml of all connectors of the operator's own, used or not, by name.
+pub fn own_manifests(connectors_dir: &Path) -> BTreeMap<String, PathBuf> {
+    let entries = std::fs::read_dir(connectors_dir).into_iter().flatten().flatten();
+    let folders = entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
+    folders.map(|(name, path)| (name, path.join("connector.toml"))).filter(|(_, path)| path.is_file()).collect()
 }
 
 /// The file of a connector of the operator's own.
@@ -488,11 +555,15 @@ fn sync_config(
             }
         }
     }
-    if let Some(schedule) = &file.schedule
-        && let Err(error) = Schedule::parse(schedule, file.timezone.as_deref().unwrap_or("UTC"))
-    {
-        let key = if error.is_zone() { "timezone" } else { "schedule" };
-        problems.at(&["syncs", index, key], error.to_string(), error.help());
+    if let Some(schedule) = &file.schedule {
+        let mut wrong = Schedule::parse(schedule, file.timezone.as_deref().unwrap_or("UTC")).err();
+        if let Some(error) = wrong.take_if(|error| error.is_zone()) {
+            problems.at(&["syncs", index, "timezone"], error.to_string(), error.help());
+            wrong = Schedule::parse(schedule, "UTC").err();
+        }
+        if let Some(error) = wrong {
+            problems.at(&["syncs", index, "schedule"], error.to_string(), error.help());
+        }
     }
     let conflict = policies(index, &file, problems);
     let guard = Guards {
@@ -625,10 +696,12 @@ fn flow_config(
         );
         problems.at(&at(key), message, help);
     }
-    let when = file.when.as_deref().and_then(|text| match Condition::parse(text, on.topic()) {
+    let when = file.when.as_deref().and_then(|text| match Condition::parse(text, on) {
         Ok(condition) => Some(condition),
-        Err(why) => {
-            problems.at(&at("when"), why, "write a condition on the event, such as `order.currency == \"EUR\"`");
+        Err(found) => {
+            for wrong in found {
+                problems.at(&at("when"), wrong.message, wrong.help);
+            }
             None
         }
     });

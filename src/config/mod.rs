@@ -8,6 +8,7 @@ mod file;
 mod links;
 mod load;
 mod places;
+mod quote;
 mod secret;
 
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ use secrecy::SecretString;
 use crate::store::StoreOptions;
 use crate::templates::{Condition, Templates};
 
-pub use load::{ConfigError, own_manifest, schema};
+pub use load::{ConfigError, STORE_ADDRESS, is_connection_name, is_store_address, own_manifest, own_manifests, schema};
 
 /// Where the state is kept.
 #[derive(Clone, Debug)]
@@ -230,6 +231,11 @@ impl Config {
     /// Line and column of a key path in the file, or of the part of it that is there.
     pub fn place(path: &Path, keys: &[&str]) -> (usize, usize) {
         load::place(path, keys)
+    }
+
+    /// Mistakes in the file at `path` that were found after it was loaded.
+    pub fn mistaken(path: &Path, problems: Vec<Diagnostic>) -> ConfigError {
+        load::mistaken(path, problems)
     }
 
     /// What the store needs to know.

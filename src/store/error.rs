@@ -67,6 +67,9 @@ pub enum StoreError {
         /// What is wrong.
         why: String,
     },
+    /// The file of the database is damaged.
+    #[error("the database is damaged: {0}")]
+    Damaged(#[source] DbErr),
     /// Anything else the database reported.
     #[error("the store failed: {0}")]
     Db(#[source] DbErr),
@@ -79,6 +82,8 @@ impl From<DbErr> for StoreError {
         }
         match database_code(&error).as_deref() {
             Some(code) if sqlite_primary(code) == Some(5) => StoreError::Locked,
+            // SQLITE_CORRUPT and SQLITE_NOTADB.
+            Some(code) if matches!(sqlite_primary(code), Some(11 | 26)) => StoreError::Damaged(error),
             Some("42P01") => StoreError::NotMigrated,
             Some("1") if error.to_string().contains("no such table") => StoreError::NotMigrated,
             _ => StoreError::Db(error),

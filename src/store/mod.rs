@@ -58,7 +58,7 @@ pub use hook::{Hook, HookState, NewHook};
 pub use keys::{KeyHolder, KeyPage};
 pub use message::{Message, MessageState, NewMessage};
 pub use observe::{Incoming, PageOutcome, Restated};
-pub use open::{SchemaState, StoreOptions};
+pub use open::{SchemaState, StoreOptions, inspect};
 pub use outbox::{OpCount, OpState, OutboxRow, PlannedOp};
 pub use prune::Pruned;
 pub use push::OpResult;

@@ -162,9 +162,21 @@ async fn open_postgres(rest: &str) -> Result<DatabaseConnection> {
     Database::connect(options).await.map_err(|error| refused(&url, &error))
 }
 
+/// Finds what keeps a store from being opened without opening it; what only a server can say is not asked.
+pub fn inspect(url: &str) -> Result<()> {
+    let is_in_memory = url.contains(":memory:") || url.contains("mode=memory");
+    if !url.starts_with("sqlite:") || is_in_memory {
+        return Ok(());
+    }
+    inspect_file(sqlite(url)?.get_filename(), url)
+}
+
+fn sqlite(url: &str) -> Result<SqliteConnectOptions> {
+    url.parse().map_err(|error| StoreError::BadUrl { url: url.to_owned(), why: format!("{error}") })
+}
+
 async fn open_sqlite(url: &str, synchronous: SqliteSynchronous) -> Result<(DatabaseConnection, DatabaseConnection)> {
-    let parsed: SqliteConnectOptions =
-        url.parse().map_err(|error| StoreError::BadUrl { url: url.to_owned(), why: format!("{error}") })?;
+    let parsed = sqlite(url)?;
     if url.contains(":memory:") || url.contains("mode=memory") {
         let only = connect_sqlite(url, 1, SqliteUse::Memory, synchronous).await?;
         return Ok((only.clone(), only));

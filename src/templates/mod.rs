@@ -11,6 +11,7 @@ mod file;
 mod locale;
 mod render;
 mod shipped;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,10 +21,11 @@ use counterpart_core::business::{EventKind, Party, Subject, Topic};
 use counterpart_core::mapping::Diagnostic;
 use icu_locale_core::LanguageIdentifier;
 
-pub use condition::Condition;
+pub use condition::{Condition, ConditionError};
 use file::File;
 use locale::{Formats, tag};
 use render::Prepared;
+pub use written::{Misfit, written};
 
 /// Where a text comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,10 @@ pub(super) const MAX_OUTPUT: usize = 64 * 1024;
 const FUEL: u64 = 100_000;
 
 /// What a text can do with a value.
-pub(super) const FILTERS: [&str; 7] = ["money", "number", "plural", "date", "datetime", "default", "length"];
+pub(super) const FILTERS: [&str; 8] = ["money", "number", "plural", "date", "datetime", "default", "float", "length"];
+
+/// Those of them that need no reader: what a condition can do with a value.
+pub(super) const PLAIN_FILTERS: [&str; 3] = ["default", "float", "length"];
 
 /// A text made ready for the engine: a tag alone on its line takes the line away, any other leaves the line end.
 pub(super) struct Prepared {
@@ -27,6 +30,11 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// A text without tags, as it is.
+    pub fn plain(text: &str) -> Prepared {
+        Prepared { text: text.to_owned(), added: Vec::new() }
+    }
+
     pub fn new(body: &str) -> Prepared {
         let mut text = String::with_capacity(body.len() + 16);
         let mut added = Vec::new();
@@ -139,6 +147,12 @@ pub(super) fn engine<'a>(formats: &Formats, zone: Option<Tz>) -> Environment<'a>
         // Nobody chose UTC, so the reader is told.
         Ok(Value::from(if chosen.is_some() { text } else { format!("{text} UTC") }))
     });
+    add_plain_filters(&mut engine);
+    engine
+}
+
+/// The filters that need no reader.
+pub(super) fn add_plain_filters(engine: &mut Environment<'_>) {
     engine.add_filter("default", |value: Value, other: Value| if is_missing(&value) { other } else { value });
     engine.add_filter("length", |value: Value| -> Result<usize, Error> {
         if value.kind() == ValueKind::Seq {
@@ -147,7 +161,11 @@ pub(super) fn engine<'a>(formats: &Formats, zone: Option<Tz>) -> Environment<'a>
             Err(wrong("only a list has a length"))
         }
     });
-    engine
+    engine.add_filter("float", |value: Value| -> Result<f64, Error> {
+        let Some(text) = decimal(&value)? else { return Ok(0.0) };
+        let number = text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+        number.ok_or_else(|| wrong(format!("`{text}` is no number")))
+    });
 }
 
 /// A prepared text with its values in their places.

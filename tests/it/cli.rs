@@ -340,6 +340,10 @@ fn mistakes_in_the_configuration_have_a_place() {
             format!("{good}timezone = \"Mars/Olympus\"\nschedule = \"0 2 * * *\"\n"),
             "there is no time zone `Mars/Olympus`",
         ),
+        (
+            format!("{good}timezone = \"Mars/Olympus\"\nschedule = \"0 25 * * *\"\n"),
+            "counterpart.toml:21:1: this is no schedule",
+        ),
         (format!("{good}surprise = 1\n"), "counterpart.toml:20:1: `syncs.0.surprise`: unknown field"),
         (good.replace("[store]", "[store]\ncolour = 1"), "counterpart.toml:2:1: `store.colour`: unknown field"),
         (
@@ -415,6 +419,24 @@ fn init_writes_a_configuration_once() {
     };
     let first = init(folder.path()).expect("the program starts");
     assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
+    for wrong in [["--store", "nonsense://x"], ["--connection", "x/y=crm"]] {
+        let output = command(folder.path())
+            .args([
+                "--config",
+                "other.toml",
+                "init",
+                "--yes",
+                "--connection",
+                "chat=chatway",
+                "--connection",
+                "crm=hubspot",
+            ])
+            .args(wrong)
+            .output()
+            .expect("the program starts");
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {}", stderr(&output));
+        assert!(!folder.path().join("other.toml").exists());
+    }
     let second = init(folder.path()).expect("the program starts");
     assert_eq!(second.status.code(), Some(2));
     let check = command(folder.path())
@@ -468,6 +490,18 @@ fn messages_are_listed_previewed_and_checked() {
     let (_, error, code) = run(&["messages", "preview", "shipped", "--event", "event.json"]);
     assert!(code == Some(2) && error.contains("shipment.created"), "{error}");
     assert_eq!(run(&["messages", "preview", "nothing"]).2, Some(2));
+    for (event, expected) in [
+        (r#"{"order": {"id": "7", "foo": 1}}"#, "wrong.json: `order` has no field `foo`"),
+        (r#"{"order": {"total": "1"}}"#, "wrong.json: `order` has no `number`"),
+        (r#"{"orders": {"id": "7"}}"#, "wrong.json: no event is about `orders`"),
+        (r#"{"event": "order.payed", "order": {"id": "7"}}"#, "order.payed"),
+        (r#"{}"#, "wrong.json: an event is about one thing"),
+        ("[1]", "wrong.json is no JSON object"),
+    ] {
+        write("wrong.json", event);
+        let (_, error, code) = run(&["messages", "preview", "payment-received", "--event", "wrong.json"]);
+        assert!(code == Some(2) && error.contains(expected), "{event}: {error}");
+    }
 
     std::fs::create_dir_all(folder.path().join("own/messages")).expect("a folder");
     write("counterpart.toml", "mappings_dir = \"own\"\n\n[store]\nurl = \"sqlite://counterpart.db\"\n");
@@ -1424,4 +1458,183 @@ fn an_audit_is_told_of_until_it_is_over() {
     place.sandbox.set_faults(Faults::none());
     let (status, code) = place.json(&["status", "--audit", "10"]);
     assert_eq!(code, 3, "who is found is not known by that: {status:#}");
+}
+
+/// The errors of a configuration go to journals: they name what is wrong with a secret and show nothing of it.
+#[test]
+fn a_secret_in_clear_is_not_quoted() {
+    let place = Place::new(1);
+    let good = place.config();
+    let shop = format!("http://{}/shop", place.address);
+    let reference = "consumer_key = { env = \"SANDBOX_TOKEN\" }";
+    for (config, expected) in [
+        (good.replace(reference, "consumer_key = \"hunter3\""), "  12 | consumer_key = …"),
+        (good.replace(reference, "consumer_key = [\"hunter3\"]"), "  12 | consumer_key = …"),
+        (good.replace(reference, "consumer_kye = \"hunter3\""), "  12 | consumer_kye = …"),
+        (good.replace(reference, "consumer_key = \"hunter3"), "  12 | consumer_key =…"),
+        (good.replace(&shop, "http://ann:hunter3@shop.example"), "  11 | base_url = \"http://…@shop.example\""),
+        (good.replace("[store]", "[store]\npassword = \"hunter3\""), "  2 | password = …"),
+        (good.replace("url = \"sqlite:", "url = \"mysql://ann:hunter3@host\"\n#"), "  2 | url = \"mysql://…@host\""),
+        (format!("{good}[telemetry]\notlp = \"x\"\nheaders = {{ key = \"hunter3\" }}\n"), "headers = { key = … }"),
+        (
+            format!("{good}[telemetry]\notlp = \"http://ann:hunter3@host\"\n"),
+            "`http://…@host` is no address of a collector",
+        ),
+    ] {
+        place.write(&config);
+        let output = place.run(&["check"]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(expected) && !said.contains("hunter3"), "{expected}: {said}");
+        assert!(!place.json(&["check"]).0.to_string().contains("hunter3"));
+    }
+    place.write(&good.replace(reference, "consumer_key = { env = \"SANDBOX_TOKEN\", file = \"key\" }"));
+    let said = stderr(&place.run(&["check"]));
+    assert!(said.contains("`consumer_key` of connection `shop`: a secret stands in one place"), "{said}");
+    assert!(!said.contains("in clear"), "{said}");
+}
+
+/// Numbers are taken as numbers and as texts, where both mean the same.
+#[test]
+fn numbers_need_no_quotation_marks() {
+    let place = Place::new(1);
+    let chat = "\n[connections.chat]\nconnector = \"chatwoot\"\naccount_id = 1\ninbox_id = 1\n\
+                api_access_token = { env = \"SANDBOX_TOKEN\" }\n";
+    for guard in ["{ max_creates = 1, max_updates = \"500\", max_deletes = \"5%\" }", "{ max_creates = \"1\" }"] {
+        place.write(&format!("{}guard = {guard}\n{chat}", place.config()));
+        let output = place.run(&["check"]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+    for (guard, expected) in [
+        ("{ max_creates = -1 }", "`-1` is neither a number (`500`) nor a share"),
+        ("{ max_creates = 0.5 }", "expected a number such as 500 or a share such as \"5%\""),
+    ] {
+        place.write(&format!("{}guard = {guard}\n", place.config()));
+        let said = stderr(&place.run(&["check"]));
+        assert!(said.contains("counterpart.toml:20:") && said.contains(expected), "{said}");
+    }
+}
+
+/// What cannot work is said by `check`, not by the command that comes after it.
+#[test]
+fn check_finds_what_would_fail_later() {
+    let place = Place::new(1);
+    let good = place.config();
+    let folder = place.folder.path().display().to_string();
+    let store = format!("sqlite://{folder}/counterpart.db");
+    let named =
+        |name: &str| good.replace("[connections.shop]", &format!("[connections.{name}]")).replace("\"shop\"", name);
+    for (config, expected) in [
+        (format!("connectors_dir = \"nodir\"\n{good}"), "counterpart.toml:1:1: there is no such folder"),
+        (good.replace(&store, "sqlite://"), "counterpart.toml:2:1: store.url \"sqlite://\" cannot be used"),
+        (good.replace(&store, "sqlite://no/such/x.db"), "no/such for the store does not exist"),
+        (named("\"\""), "`` is no name of a connection"),
+        (named("\"..\""), "`..` is no name of a connection"),
+        (named("\"x/y\""), "`x/y` is no name of a connection"),
+    ] {
+        place.write(&config);
+        let output = place.run(&["check"]);
+        assert_eq!(output.status.code(), Some(2), "{expected}");
+        assert!(stderr(&output).contains(expected), "{expected}: {}", stderr(&output));
+    }
+    place.write(&named("\"büro-2.b\""));
+    assert_eq!(place.run(&["check"]).status.code(), Some(0));
+}
+
+/// A connector of the operator's own is checked before a connection uses it, and is among those that are listed.
+#[test]
+fn connectors_that_nobody_uses_yet_are_checked_and_listed() {
+    let place = Place::new(1);
+    for name in ["mine", "broken"] {
+        let facts = include_str!("../../connectors/crm/connector.toml")
+            .replace("name = \"crm\"", &format!("name = \"{name}\""));
+        let facts = if name == "broken" { facts.replace("format = 1", "format = 9") } else { facts };
+        std::fs::create_dir_all(place.folder.path().join("own").join(name)).expect("a folder");
+        std::fs::write(place.folder.path().join("own").join(name).join("connector.toml"), facts).expect("a file");
+    }
+    place.write(&format!("connectors_dir = \"own\"\n{}", place.config()));
+    for command in ["check", "connectors"] {
+        let output = place.run(&[command]);
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        assert!(stderr(&output).contains("own/broken/connector.toml:"), "{command}: {}", stderr(&output));
+    }
+    let (listed, _) = place.json(&["connectors"]);
+    let names: Vec<&str> = listed.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+    assert!(names.contains(&"mine") && names.contains(&"crm") && !names.contains(&"broken"), "{names:?}");
+    std::fs::remove_dir_all(place.folder.path().join("own/broken")).expect("it is there");
+    for command in ["check", "connectors"] {
+        assert_eq!(place.run(&[command]).status.code(), Some(0), "{command}");
+    }
+}
+
+/// Conditions are checked as message texts are.
+#[test]
+fn conditions_that_always_or_never_hold_are_refused() {
+    let place = Place::new(1);
+    let chat = "\n[connections.chat]\nconnector = \"chatwoot\"\naccount_id = 1\n\
+                api_access_token = { env = \"SANDBOX_TOKEN\" }\n";
+    let flow = |send: &str, condition: &str| {
+        format!(
+            "{}{chat}\n[[flows]]\non = \"order.created\"\nfrom = \"shop\"\nsend = \"{send}\"\nto = \"chat\"\n\
+             when = {condition:?}\n",
+            place.config()
+        )
+    };
+    place.write(&flow("order-confirmation", "order.total|float > 50"));
+    let output = place.run(&["check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for (send, condition, expected, help) in [
+        ("order-confirmation", "order.totl|float > 50", "31:1: there is no field `totl`", "did you mean `total`?"),
+        (
+            "order-confirmation",
+            "order.total > 50",
+            "31:1: a text is compared with a number",
+            "`order.total|float > 50`",
+        ),
+        (
+            "order-confirmed",
+            "order.note",
+            "29:1: ",
+            "for `order.created` there are order-cancelled, order-confirmation",
+        ),
+        ("shipped", "order.note", "29:1: ", "for `order.created` there are order-cancelled, order-confirmation"),
+    ] {
+        place.write(&flow(send, condition));
+        let output = place.run(&["check"]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{condition}");
+        assert!(said.contains(&format!("counterpart.toml:{expected}")) && said.contains(help), "{condition}: {said}");
+    }
+}
+
+/// A mistake is told where it was made: in the environment, in what was asked for, in a damaged file.
+#[test]
+fn mistakes_are_told_where_they_were_made() {
+    let place = Place::new(1);
+    let output = command(place.folder.path())
+        .env("SANDBOX_TOKEN", TOKEN)
+        .env("COUNTERPART__STORE__URL", "mysql://ann:hunter3@host")
+        .arg("check")
+        .output()
+        .expect("the program starts");
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("environment variable COUNTERPART__STORE__URL:1:1: this is no address of a store"), "{said}");
+    assert!(!said.contains("counterpart.toml") && !said.contains("hunter3"), "{said}");
+
+    assert_eq!(place.run(&["sync"]).status.code(), Some(0));
+    let output = place.run(&["conflicts", "list", "--kind", "nope"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("there is no kind `nope`"), "{}", stderr(&output));
+    assert_eq!(place.run(&["conflicts", "list", "--kind", "moved"]).status.code(), Some(0));
+
+    let file = place.folder.path().join("counterpart.db");
+    let mut bytes = std::fs::read(&file).expect("the store");
+    let after_the_head = bytes.len().min(200_000);
+    bytes[100..after_the_head].fill(0x5a);
+    std::fs::write(&file, bytes).expect("written");
+    let output = place.run(&["status"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.contains("the database is damaged") && said.contains("from a backup"), "{said}");
 }

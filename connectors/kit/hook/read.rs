@@ -60,9 +60,10 @@ impl Reader<'_> {
         let (topic, about) = self.topic()?;
         let own = about.id.clone().map(Places::One);
         let places = own.as_ref().unwrap_or(&self.facts.id);
-        let external_id = self.first_text(places).filter(|id| odd::is_id(id)).ok_or_else(|| {
+        let external_id = self.first_text(places).ok_or_else(|| {
             let topic = self.redactor.excerpt(&topic, TOPIC);
-            unreadable(format!("an event of topic {topic} holds no id at {}", in_words(places)))
+            let (places, most) = (in_words(places), odd::LONGEST_ID);
+            unreadable(format!("an event of topic {topic} holds no id of at most {most} bytes at {places}"))
         })?;
         let changed = about.changed.as_ref().and_then(|place| names(self.event.pointer(place)?));
         let read = |place: &Option<String>, value| place.as_ref().and_then(|place| self.text(place, value));
@@ -114,10 +115,10 @@ impl Reader<'_> {
         places.iter().find_map(|place| self.text(place, self.event))
     }
 
-    /// A name or an id: a text that is not empty, or a whole number.
+    /// A name or an id: a text that is neither empty nor too long, or a whole number.
     fn text(&self, place: &str, value: &Value) -> Option<String> {
         match self.value(place, value)? {
-            Value::String(text) if !text.is_empty() => Some(text),
+            Value::String(text) if !text.is_empty() && odd::is_id(&text) => Some(text),
             Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
             _ => None,
         }

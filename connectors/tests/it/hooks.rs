@@ -298,6 +298,10 @@ fn a_batch_is_refused_only_when_nothing_of_it_is_of_use() {
     ] {
         assert_eq!(kind(send(body)), why, "{body}");
     }
+    // An id goes into an address: what is longer than any vendor's is none.
+    let of_length = |n: usize| format!(r#"[{{"subscriptionType":"contact.creation","objectId":"{}"}}]"#, "7".repeat(n));
+    assert_eq!(send(&of_length(500)).unwrap().hints.len(), 1);
+    assert_eq!(kind(send(&of_length(501))), RefusalKind::Unreadable);
 }
 
 /// Events of a parcel hold the order's id under another name than events of the order itself.
