@@ -29,6 +29,7 @@ mod session;
 mod silence;
 mod subscribe;
 mod tickets;
+mod unread;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +52,7 @@ pub use report::{
 };
 pub use silence::{Silence, silent_streams};
 pub use subscribe::{HookEntry, HookReport, HookStep, HookWish, Standing};
+pub use unread::{Unread, streams_for_flows, unread_stream, unread_streams};
 pub use worker::{Pass, Worker, message_worker};
 
 use crate::config::Config;

@@ -6,6 +6,7 @@ use counterpart_core::guard::Tripped;
 use serde::{Deserialize, Serialize};
 
 use super::worker::Pass;
+use crate::store::MessageState;
 
 /// How a run ended, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -144,6 +145,9 @@ pub struct RunReport {
     /// was sent and resolved is counted in the operations of the first sync as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Pass>,
+    /// Messages that wait for a person, by state: `unknown` ones may have arrived or not, `refused` ones did not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub messages_waiting: BTreeMap<String, u64>,
     /// What a person should know, in the order it happened.
     pub notes: Vec<String>,
 }
@@ -164,6 +168,25 @@ impl RunReport {
             self.verdict = self.verdict.max(Verdict::Partial);
         }
         self.messages = Some(pass);
+    }
+
+    /// Adds something that kept the run from doing all that was due.
+    pub fn cut(&mut self, why: String) {
+        self.notes.push(why);
+        self.verdict = self.verdict.max(Verdict::Partial);
+    }
+
+    /// Adds the messages that wait for a person, those of earlier runs included.
+    pub fn wait(&mut self, states: BTreeMap<MessageState, u64>) {
+        let waits = |state: &MessageState| matches!(state, MessageState::Unknown | MessageState::Refused);
+        self.messages_waiting = states
+            .into_iter()
+            .filter(|(state, n)| waits(state) && *n > 0)
+            .map(|(s, n)| (s.as_str().to_owned(), n))
+            .collect();
+        if !self.messages_waiting.is_empty() {
+            self.verdict = self.verdict.max(Verdict::Partial);
+        }
     }
 }
 

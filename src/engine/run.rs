@@ -152,6 +152,25 @@ impl Engine {
         Ok(())
     }
 
+    /// Does what the flows ask for and adds it to the report of a run that has ended, and to what the store says of it. The
+    /// contacts are written: that is told whatever becomes of the messages.
+    pub async fn work_after(&self, report: &mut RunReport) {
+        match self.work().await {
+            Ok((streams, pass)) => report.tell(&streams, pass),
+            Err(error @ EngineError::Working { .. }) => report.notes.push(error.to_string()),
+            Err(error) => report.cut(format!("messages: {error}")),
+        }
+        if let Err(error) = self.restate(report).await {
+            report.cut(format!("what was done for the flows is not in the store: {error}"));
+        }
+    }
+
+    async fn restate(&self, report: &mut RunReport) -> Result<(), EngineError> {
+        report.wait(self.store.count_messages().await?);
+        let summary = serde_json::to_value(&*report).map_err(std::io::Error::other)?;
+        Ok(self.store.finish_run(report.run, report.verdict.as_str(), &summary, self.clock.now()).await?)
+    }
+
     // ---- stages ----------------------------------------------------------------------------------------------------
 
     async fn read_all(&self, session: &Session) -> Result<Progressed, EngineError> {
@@ -331,6 +350,7 @@ impl Engine {
             guards: progressed.guards,
             spent,
             messages: None,
+            messages_waiting: BTreeMap::new(),
             notes: progressed.notes,
         })
     }
