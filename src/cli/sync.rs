@@ -53,8 +53,8 @@ pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
         }
         let done = &sync.operations;
         out.line(format!(
-            "created {}, updated {} ({} fields cleared), deleted {}; failed {}, unknown {}, held {}; {} waiting for a person",
-            done.created, done.updated, done.cleared, done.deleted, done.failed, done.unknown, done.held, sync.conflicts
+            "created {}, updated {} ({} fields cleared), deleted {}; failed {}, unknown {}, held {}, dropped {}; {} waiting for a person",
+            done.created, done.updated, done.cleared, done.deleted, done.failed, done.unknown, done.held, done.dropped, sync.conflicts
         ));
     }
     if let Some(pass) = report.messages {

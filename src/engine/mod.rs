@@ -47,8 +47,8 @@ pub use explain::LeftAlone;
 pub use history::History;
 pub use progress::{Event, Progress, Silent};
 pub use report::{
-    Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,
-    Verdict,
+    Departed, Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport,
+    SyncReport, Verdict,
 };
 pub use silence::{Silence, silent_streams};
 pub use subscribe::{HookEntry, HookReport, HookStep, HookWish, Standing};

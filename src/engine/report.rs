@@ -85,8 +85,11 @@ pub struct OperationCounts {
     pub failed: u64,
     /// Sent, but whether it worked is not known yet.
     pub unknown: u64,
-    /// Planned and not carried out (a guard, a stop, or the record moved meanwhile).
+    /// Planned and not carried out (a guard or a stop).
     pub held: u64,
+    /// Given up, because the record had changed or gone meanwhile; what is still wanted is planned anew.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 impl OperationCounts {
@@ -214,6 +217,15 @@ pub struct PlannedCount {
     pub operations: u64,
 }
 
+/// Records of a connection that are taken as gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departed {
+    /// Name of the connection.
+    pub connection: String,
+    /// How many.
+    pub records: u64,
+}
+
 /// The result of `plan`: the head of a plan; its operations stay in the store under `run`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanReport {
@@ -227,6 +239,10 @@ pub struct PlanReport {
     pub hash: String,
     /// How many of what.
     pub counts: Vec<PlannedCount>,
+    /// Records that have gone, and what is left of their people is kept: nothing is written for it. Where `on_delete` deletes
+    /// elsewhere, that is among the operations.
+    #[serde(default)]
+    pub departures: Vec<Departed>,
     /// Cost and time by connection.
     pub forecast: Vec<Forecast>,
     /// When the last write would be done if it started now.

@@ -13,8 +13,8 @@ use tracing::{Instrument, Span};
 
 use super::deletion::Departing;
 use super::report::{
-    Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,
-    Verdict,
+    Departed, Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport,
+    SyncReport, Verdict,
 };
 use super::session::{STREAM, Session, Source, Wired};
 use super::{Engine, EngineError, Pace};
@@ -35,6 +35,10 @@ struct Progressed {
     broken: bool,
     /// Nothing at all could be read.
     dead: bool,
+    /// What the last round planned was not all carried out, and is to be planned anew.
+    undone: bool,
+    /// Records that were taken as gone, by connection.
+    departed: BTreeMap<String, u64>,
 }
 
 /// What a run does, for those who look at traces.
@@ -53,10 +57,12 @@ impl Engine {
 
     async fn sync_inner(&self, session: &Session) -> Result<Progressed, EngineError> {
         let mut progressed = self.read_all(session).await?;
+        let mut dropped = 0;
         for round in 0..MAX_ROUNDS {
             self.store.discard_unsent(&group(session)).await?;
-            let tripped = self.reconcile(session, Departing::Capped).await?;
+            let tripped = self.reconcile(session, Departing::Capped, &mut progressed.departed).await?;
             let planned = self.planned(session).await?;
+            progressed.undone = false;
             if round == 0 {
                 progressed.guards = tripped;
                 progressed.guards.extend(self.guards(session, &planned).await?);
@@ -70,6 +76,9 @@ impl Engine {
                 progressed.broken = true;
                 break;
             }
+            let dropped_now = self.dropped(session).await?;
+            progressed.undone = dropped_now > dropped;
+            dropped = dropped_now;
         }
         Ok(progressed)
     }
@@ -98,7 +107,7 @@ impl Engine {
     async fn plan_inner(&self, session: &Session) -> Result<Progressed, EngineError> {
         let mut progressed = self.read_all(session).await?;
         self.store.discard_unsent(&group(session)).await?;
-        progressed.guards = self.reconcile(session, Departing::Approved).await?;
+        progressed.guards = self.reconcile(session, Departing::Shown, &mut progressed.departed).await?;
         let planned = self.planned(session).await?;
         progressed.guards.extend(self.guards(session, &planned).await?);
         progressed.guards.dedup();
@@ -118,7 +127,7 @@ impl Engine {
         match header.kind.strip_prefix("revert:").and_then(|run| run.parse().ok()) {
             Some(run) => progressed.notes = self.plan_revert(session, run).await?,
             None => {
-                self.reconcile(session, Departing::Approved).await?;
+                self.reconcile(session, Departing::Approved, &mut progressed.departed).await?;
             }
         }
         let found = self.hash(session.run).await?;
@@ -175,6 +184,7 @@ impl Engine {
 
     async fn read_all(&self, session: &Session) -> Result<Progressed, EngineError> {
         self.recover(session).await?;
+        self.ask_again(session).await?;
         let mut progressed = Progressed::default();
         let sources: Vec<Source> = session.wired.values().map(Source::contacts).collect();
         let results = match self.pace {
@@ -229,6 +239,12 @@ impl Engine {
         Ok(counts.into_iter().filter(|count| count.state == OpState::Planned).collect())
     }
 
+    /// Operations of this run that were given up: their record had changed or gone meanwhile.
+    async fn dropped(&self, session: &Session) -> Result<u64, EngineError> {
+        let counts = self.store.op_counts(session.run).await?;
+        Ok(counts.iter().filter(|count| count.state == OpState::Dropped).map(|count| count.n).sum())
+    }
+
     async fn guards(&self, session: &Session, planned: &[OpCount]) -> Result<Vec<Tripped>, EngineError> {
         let mut tripped = Vec::new();
         for sync in &session.syncs {
@@ -249,6 +265,7 @@ impl Engine {
                     creates: of("create"),
                     updates: of("update"),
                     deletes: of("delete"),
+                    ..Counts::default()
                 });
             }
             tripped.extend(guard::check(&sync.guard, &counts));
@@ -334,11 +351,18 @@ impl Engine {
             });
         }
         let unsettled = syncs.iter().any(|s| s.operations.failed + s.operations.unknown + s.operations.held > 0);
+        let absent = self.absences(session).await?;
         let verdict = if progressed.dead {
             Verdict::Failed
         } else if !progressed.guards.is_empty() {
             Verdict::Guarded
-        } else if progressed.broken || unsettled || waiting > 0 || self.stop.is_cancelled() {
+        } else if progressed.broken
+            || progressed.undone
+            || !absent.is_empty()
+            || unsettled
+            || waiting > 0
+            || self.stop.is_cancelled()
+        {
             Verdict::Partial
         } else {
             Verdict::Ok
@@ -351,7 +375,7 @@ impl Engine {
             spent,
             messages: None,
             messages_waiting: BTreeMap::new(),
-            notes: progressed.notes,
+            notes: progressed.notes.into_iter().chain(absent).collect(),
         })
     }
 
@@ -393,6 +417,7 @@ impl Engine {
                 .collect(),
             forecast,
             finish_at: self.clock.now() + longest,
+            departures: Vec::new(),
             guards,
             streams,
             conflicts: self.store.count_open_at(&group(session)).await?,
@@ -408,8 +433,11 @@ impl Engine {
     ) -> Result<PlanReport, EngineError> {
         let result = match outcome {
             Ok(progressed) => {
-                let Progressed { streams, guards, notes, .. } = progressed;
-                self.plan_report(&session, kind, streams, guards, notes).await
+                let Progressed { streams, guards, mut notes, departed, .. } = progressed;
+                notes.extend(self.absences(&session).await?);
+                let departed = departed.into_iter().map(|(connection, records)| Departed { connection, records });
+                let report = self.plan_report(&session, kind, streams, guards, notes).await;
+                report.map(|report| PlanReport { departures: departed.collect(), ..report })
             }
             Err(error) => Err(error),
         };
@@ -426,7 +454,11 @@ impl Engine {
         let (verdict, summary) = match &result {
             Ok(report) => {
                 let whole = report.streams.iter().all(|stream| stream.complete);
-                let verdict = if whole { Verdict::Ok } else { Verdict::Partial };
+                let verdict = match (report.guards.is_empty(), whole) {
+                    (false, _) => Verdict::Guarded,
+                    (true, false) => Verdict::Partial,
+                    (true, true) => Verdict::Ok,
+                };
                 (verdict, serde_json::to_value(report).map_err(std::io::Error::other)?)
             }
             Err(error) => (Verdict::Failed, serde_json::json!({ "error": error.to_string() })),
@@ -455,7 +487,7 @@ fn operations(counts: &[OpCount], sync: &str) -> OperationCounts {
             (OpState::Unknown | OpState::Sending, _) => result.unknown += count.n,
             (OpState::Refused, _) => result.failed += count.n,
             (OpState::Planned | OpState::Pending, _) => result.held += count.n,
-            (OpState::Dropped, _) => {}
+            (OpState::Dropped, _) => result.dropped += count.n,
         }
     }
     result

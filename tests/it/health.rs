@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use counterpart::store::{MessageState, Store, StoreOptions};
+use counterpart::engine::Verdict;
+use counterpart::store::{MessageState, RecordState, Store, StoreOptions};
 use counterpart_connectors::{Clock, SystemClock};
 use counterpart_sandbox::{Sandbox, TOKEN, Vendor};
 use serde_json::{Value, json};
@@ -182,4 +183,71 @@ async fn r71_a_message_that_may_have_arrived_is_no_agreement() {
     assert_eq!(office.json(&["outbox", "drop", "1"]).await.1, Some(0));
     let (report, code) = office.json(&["sync"]).await;
     assert_eq!((code, &report["verdict"]), (Some(0), &json!("ok")), "{report:#}");
+}
+
+/// A system that tells what changed, and so is read as a whole once a day only, and a shop that lists everything each time.
+async fn crm_and_shop(people: usize) -> Lab {
+    let lab = Lab::new(&[("crm", Vendor::Crm), ("shop", Vendor::Woocommerce)]).await;
+    lab.people_at("crm", people, 0);
+    lab.run().await;
+    lab
+}
+
+/// Given somebody whose record was deleted behind our back, when an edit is to be written to it, then the run asks once, says that
+/// it is not there and that not everything agrees; the second run that does not find it takes it as gone.
+#[tokio::test]
+async fn r72_an_update_of_what_is_gone_is_told_of() {
+    let lab = crm_and_shop(3).await;
+    let gone = lab.people("crm")[0].clone();
+    let customer = lab.person("shop", gone.email.as_deref().expect("an address"));
+    lab.clock.advance(HOUR);
+    lab.sandbox.delete(lab.clock.now(), "crm", &gone.id);
+    lab.edit("shop", &customer.id, "city", Some("Lund"));
+    lab.clock.advance(HOUR);
+    let first = lab.run().await;
+    let told = serde_json::to_value(&first).expect("a report");
+    assert_eq!(told["verdict"], "partial", "{told:#}");
+    assert_eq!(told["syncs"][0]["operations"]["dropped"], 1, "{told:#}");
+    let named = format!("crm/{}", gone.id);
+    assert!(first.notes.iter().any(|note| note.contains(&named)), "{told:#}");
+    let asked = || lab.sandbox.log().iter().filter(|call| call.instance == "crm" && call.status == 404).count();
+    assert_eq!(asked(), 1, "once");
+    assert_eq!(lab.record("crm", &gone.id).await.state, RecordState::Missing);
+
+    // One that comes back within the day is written as ever, and one that does not is gone.
+    lab.clock.advance(HOUR);
+    let second = lab.run().await;
+    assert_eq!(second.verdict, Verdict::Ok, "{:?}", second.notes);
+    assert_eq!(lab.record("crm", &gone.id).await.state, RecordState::Deleted);
+    assert!(
+        lab.person("shop", gone.email.as_deref().expect("an address")).city.as_deref() == Some("Lund"),
+        "it is kept"
+    );
+    lab.assert_quiet().await;
+}
+
+/// Given more of them than may go in one run, then none goes, and the guard says what would become of them.
+#[tokio::test]
+async fn r73_the_guard_says_what_would_become_of_what_is_gone() {
+    let lab = crm_and_shop(30).await;
+    lab.clock.advance(HOUR);
+    for person in lab.people("crm").iter().take(20) {
+        lab.sandbox.delete(lab.clock.now(), "crm", &person.id);
+    }
+    for _ in 0..2 {
+        lab.clock.advance(25 * HOUR);
+        lab.run().await;
+    }
+    let plan = lab.engine(lab.network()).plan(&[]).await.expect("a plan");
+    let said = &plan.guards[0].message;
+    assert!(said.contains("20 records have gone at crm and would be unlinked"), "{said}");
+    let told = serde_json::to_value(&plan).expect("a plan");
+    assert_eq!(told["departures"], json!([{ "connection": "crm", "records": 20 }]), "{told:#}");
+    assert!(plan.counts.iter().all(|count| count.action != "delete"), "{:?}", plan.counts);
+    // A plan shows and does nothing; whoever applies it has read it.
+    assert_eq!(lab.run().await.verdict, Verdict::Guarded);
+    let text = told.to_string();
+    lab.engine(lab.network()).apply(&serde_json::from_str(&text).expect("a head")).await.expect("it is carried out");
+    assert_eq!(lab.run().await.verdict, Verdict::Ok);
+    assert_eq!(lab.people("shop").len(), 30, "they are kept");
 }
