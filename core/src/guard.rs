@@ -126,6 +126,10 @@ pub struct Counts {
     pub updates: u64,
     /// Planned deletions.
     pub deletes: u64,
+    /// Records that were not there often enough to be taken as gone.
+    pub departures: u64,
+    /// What becomes of those: `unlinked`.
+    pub departed: &'static str,
 }
 
 /// A brake that holds.
@@ -147,19 +151,27 @@ pub struct Tripped {
 pub fn check(guards: &Guards, counts: &[Counts]) -> Vec<Tripped> {
     let mut tripped = Vec::new();
     for count in counts {
+        let at = &count.connection;
+        let written = |done: &str, found: u64| format!("{found} records at {at} would be {done}");
         let caps = [
-            ("max_creates", "created", guards.max_creates, count.creates),
-            ("max_updates", "updated", guards.max_updates, count.updates),
-            ("max_deletes", "deleted", guards.max_deletes, count.deletes),
+            ("max_creates", guards.max_creates, count.creates, written("created", count.creates)),
+            ("max_updates", guards.max_updates, count.updates, written("updated", count.updates)),
+            ("max_deletes", guards.max_deletes, count.deletes, written("deleted", count.deletes)),
+            (
+                "max_deletes",
+                guards.max_deletes,
+                count.departures,
+                format!("{} records have gone at {at} and would be {}", count.departures, count.departed),
+            ),
         ];
-        for (guard, done, limit, found) in caps {
+        for (guard, limit, found, what) in caps {
             let Some(limit) = limit else { continue };
             let allowed = limit.allows(count.known);
             if found > allowed {
                 let message = format!(
-                    "{found} records at {} would be {done}, {guard} = \"{limit}\" of {} known allows {allowed}; \
+                    "{what}, {guard} = \"{limit}\" of {} known allows {allowed}; \
                      look at `counterpart plan --out FILE` and apply that file if it is right",
-                    count.connection, count.known
+                    count.known
                 );
                 let connection = count.connection.clone();
                 tripped.push(Tripped { connection, guard: guard.to_owned(), found, allowed, message });

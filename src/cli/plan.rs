@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::app;
 use super::output::{Failure, Output, duration, time};
-use crate::engine::{Engine, PlanFileError, PlanHeader, PlanReport};
+use crate::engine::{Engine, PlanFileError, PlanHeader, PlanReport, Verdict};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -31,11 +31,14 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
     Ok(exit_code(&plan))
 }
 
+/// A script that goes on to `apply` after a plan that a guard would stop has read nothing.
 fn exit_code(plan: &PlanReport) -> u8 {
-    match plan.streams.iter().all(|stream| stream.complete) {
-        true => 0,
-        false => 3,
-    }
+    let verdict = match plan.streams.iter().all(|stream| stream.complete) {
+        _ if !plan.guards.is_empty() => Verdict::Guarded,
+        true => Verdict::Ok,
+        false => Verdict::Partial,
+    };
+    verdict.exit_code()
 }
 
 /// Prints a plan, and writes it to a file when one is named.
@@ -64,14 +67,21 @@ pub(super) async fn deliver(
     for count in &plan.counts {
         counts.add_row([&count.sync, &count.connection, &count.action, &count.operations.to_string()]);
     }
+    for gone in &plan.departures {
+        let records = format!("{} (nothing is written)", gone.records);
+        counts.add_row([&plan.syncs.join(", "), &gone.connection, "gone", &records]);
+    }
+    if !counts.is_empty() {
+        out.line(counts.to_string());
+    }
     if plan.counts.is_empty() {
         out.line(match plan.kind.strip_prefix("revert:") {
-            None => "nothing to write: everything agrees".to_owned(),
+            None if plan.departures.is_empty() => "nothing to write: everything agrees".to_owned(),
+            None => "nothing to write".to_owned(),
             Some(run) if plan.notes.is_empty() => format!("nothing to write: run {run} wrote nothing"),
             Some(run) => format!("nothing to write: nothing of run {run} can be taken back"),
         });
     } else {
-        out.line(counts.to_string());
         let mut cost = out.table(&["at", "calls", "takes"]);
         for forecast in &plan.forecast {
             cost.add_row([&forecast.connection, &forecast.calls.to_string(), &duration(forecast.duration_ms)]);

@@ -11,13 +11,13 @@ use super::output::{Failure, Output, Tone, duration, time, window};
 use crate::budget::{Standing, standing};
 use crate::config::{Config, SyncConfig};
 use crate::engine::{
-    Audit, EngineError, Lost, OperationCounts, RunReport, Silence, StreamReport, last_audits, message_worker,
-    silent_streams, worker,
+    Audit, EngineError, Lost, OperationCounts, RunReport, Silence, StreamReport, Unread, last_audits, message_worker,
+    silent_streams, streams_for_flows, unread_stream, worker,
 };
 use crate::schedule::Schedule;
 use crate::store::{HookState, Run, Store};
 
-/// The one stream that is read.
+/// The stream that the syncs read.
 const STREAM: &str = "contact";
 /// Runs looked at in one go, and how often at most.
 const PAGE: u64 = 20;
@@ -81,16 +81,37 @@ struct ConnectionStatus {
     unlinked: u64,
     /// Waiting for reconciling.
     due: u64,
-    coverage: Coverage,
-    last_read: Option<Millis>,
-    /// When a reading that surely saw everything ended, and how long ago that is.
-    last_complete: Option<Millis>,
-    age_ms: Option<i64>,
+    #[serde(flatten)]
+    reading: Reading,
     #[serde(rename = "yield")]
     brought: Option<Yield>,
     queue: BTreeMap<String, u64>,
     budget: Vec<Standing>,
     in_use_by: Option<String>,
+    /// What is read here for the flows.
+    streams: Vec<StreamStatus>,
+}
+
+/// A stream that flows live on.
+#[derive(Serialize)]
+struct StreamStatus {
+    stream: String,
+    records: u64,
+    missing: u64,
+    #[serde(flatten)]
+    reading: Reading,
+    /// Why the last try to read it did not go as far as was due.
+    unread: Option<Unread>,
+}
+
+/// How far a stream was read, and when.
+#[derive(Serialize)]
+struct Reading {
+    coverage: Coverage,
+    last_read: Option<Millis>,
+    /// When a reading that surely saw everything ended, and how long ago that is.
+    last_complete: Option<Millis>,
+    age_ms: Option<i64>,
 }
 
 /// What is done in chats because of events.
@@ -177,7 +198,7 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
     if out.json {
         out.document(&status)?;
     } else {
-        show(out, &status, now);
+        show(out, &config, &status, now);
     }
     Ok(if status.degraded.is_empty() { 0 } else { 3 })
 }
@@ -188,7 +209,11 @@ async fn look(config: &Config, store: &Store, now: Millis) -> Result<Status, Fai
     let mut connections = Vec::new();
     for name in config.connections.keys() {
         let open = app::connection(config, name, transport.clone()).map_err(EngineError::from)?;
-        connections.push(connection(&open, store, &runs, now).await?);
+        let mut streams = Vec::new();
+        for stream in streams_for_flows(config, &open) {
+            streams.push(flow_stream(store, name, stream, now).await?);
+        }
+        connections.push(connection(&open, store, &runs, streams, now).await?);
     }
     let mut syncs = Vec::new();
     for sync in &config.syncs {
@@ -252,15 +277,9 @@ async fn last_runs(config: &Config, store: &Store) -> Result<BTreeMap<String, La
     Ok(found)
 }
 
-async fn connection(
-    open: &Connection,
-    store: &Store,
-    runs: &BTreeMap<String, Last>,
-    now: Millis,
-) -> Result<ConnectionStatus, Failure> {
-    let name = open.name();
-    let counts = store.counts(name, STREAM).await?;
-    let state = store.stream_state(name, STREAM).await?;
+/// How far a stream was read, by the last reading that saw all of it or else the one that is under way.
+async fn reading(store: &Store, connection: &str, stream: &str, now: Millis) -> Result<Reading, Failure> {
+    let state = store.stream_state(connection, stream).await?;
     let whole = match state.last_complete_scan {
         Some(id) => store.scan(id).await?,
         None => None,
@@ -276,6 +295,29 @@ async fn connection(
         seen: shown.map(|scan| scan.distinct),
         announced: shown.and_then(|scan| scan.total),
     };
+    Ok(Reading { coverage, last_read: state.last_pull_at, last_complete, age_ms: last_complete.map(|at| now - at) })
+}
+
+async fn flow_stream(store: &Store, connection: &str, stream: String, now: Millis) -> Result<StreamStatus, Failure> {
+    let counts = store.counts(connection, &stream).await?;
+    Ok(StreamStatus {
+        records: counts.live,
+        missing: counts.missing,
+        reading: reading(store, connection, &stream, now).await?,
+        unread: unread_stream(store, connection, &stream).await?,
+        stream,
+    })
+}
+
+async fn connection(
+    open: &Connection,
+    store: &Store,
+    runs: &BTreeMap<String, Last>,
+    streams: Vec<StreamStatus>,
+    now: Millis,
+) -> Result<ConnectionStatus, Failure> {
+    let name = open.name();
+    let counts = store.counts(name, STREAM).await?;
     Ok(ConnectionStatus {
         connection: name.to_owned(),
         records: counts.live,
@@ -283,14 +325,12 @@ async fn connection(
         linked: counts.live - counts.unlinked.min(counts.live),
         unlinked: counts.unlinked,
         due: counts.dirty,
-        coverage,
-        last_read: state.last_pull_at,
-        last_complete,
-        age_ms: last_complete.map(|at| now - at),
+        reading: reading(store, name, STREAM, now).await?,
         brought: runs.values().filter_map(|last| brought(last, name)).max_by_key(|brought| brought.run),
         queue: store.count_open_kinds_at(&[name.to_owned()]).await?,
         budget: standing(store, &open.account(), open.budgets(), now).await?,
         in_use_by: worker(store, name, now).await?,
+        streams,
     })
 }
 
@@ -317,20 +357,37 @@ fn schedule(sync: &SyncConfig, last: Option<Millis>, now: Millis) -> (Option<Mil
     (after(now), second.is_some_and(|second| now > second))
 }
 
+fn synced(config: &Config, name: &str) -> bool {
+    config.syncs.iter().any(|sync| sync.between.iter().any(|other| other == name))
+}
+
+impl StreamStatus {
+    /// What is not as it should be about it.
+    fn trouble(&self, connection: &str) -> Option<String> {
+        match &self.unread {
+            Some(unread) => Some(format!("{unread}; so it has been since {}", time(unread.since))),
+            None if self.reading.coverage.complete => None,
+            None => Some(format!("{} of {connection} has never been read completely", self.stream)),
+        }
+    }
+}
+
 /// Everything that is not as it should be, a sentence each.
 fn reasons(config: &Config, status: &Status, runs: &BTreeMap<String, Last>) -> Vec<String> {
     let mut reasons = Vec::new();
-    let synced = |name: &str| config.syncs.iter().any(|sync| sync.between.iter().any(|other| other == name));
-    for entry in status.connections.iter().filter(|entry| synced(&entry.connection)) {
+    for entry in status.connections.iter().filter(|entry| synced(config, &entry.connection)) {
         let name = &entry.connection;
         match &entry.brought {
             Some(Yield { complete: false, run, why, .. }) => {
                 let why = why.as_deref().unwrap_or("no reason is known");
                 reasons.push(format!("{name} was not read completely in run {run}: {why}"));
             }
-            _ if !entry.coverage.complete => reasons.push(format!("{name} has never been read completely")),
+            _ if !entry.reading.coverage.complete => reasons.push(format!("{name} has never been read completely")),
             _ => {}
         }
+    }
+    for entry in &status.connections {
+        reasons.extend(entry.streams.iter().filter_map(|stream| stream.trouble(&entry.connection)));
     }
     for entry in &status.syncs {
         let Some(Last { run, .. }) = runs.get(&entry.sync) else { continue };
@@ -384,26 +441,39 @@ fn reasons(config: &Config, status: &Status, runs: &BTreeMap<String, Last>) -> V
     reasons
 }
 
-fn show(out: &Output, status: &Status, now: Millis) {
+fn show(out: &Output, config: &Config, status: &Status, now: Millis) {
     let ago = |at: Option<Millis>| at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", duration(now - at)));
     let mut rows =
         out.table(&["connection", "records", "linked", "due", "coverage", "complete reading", "brought", "queue"]);
+    let mut streams = out.table(&["connection", "stream", "records", "coverage", "complete reading", "last read"]);
     let mut budgets = out.table(&["connection", "calls left", "of", "in", "for"]);
     for entry in &status.connections {
-        let missing = if entry.missing > 0 { format!(" ({} missing)", entry.missing) } else { String::new() };
-        rows.add_row([
-            entry.connection.clone(),
-            format!("{}{missing}", entry.records),
-            entry.linked.to_string(),
-            entry.due.to_string(),
-            entry.coverage.text(),
-            ago(entry.last_complete),
-            entry.brought.as_ref().map_or_else(
-                || "nothing yet".to_owned(),
-                |brought| format!("{} changed of {} read, {} calls", brought.changed, brought.read, brought.calls),
-            ),
-            queue(&entry.queue),
-        ]);
+        // A system that only flows use has no people to tell of.
+        if entry.records > 0 || entry.streams.is_empty() || synced(config, &entry.connection) {
+            rows.add_row([
+                entry.connection.clone(),
+                records(entry.records, entry.missing),
+                entry.linked.to_string(),
+                entry.due.to_string(),
+                entry.reading.coverage.text(),
+                ago(entry.reading.last_complete),
+                entry.brought.as_ref().map_or_else(
+                    || "nothing yet".to_owned(),
+                    |brought| format!("{} changed of {} read, {} calls", brought.changed, brought.read, brought.calls),
+                ),
+                queue(&entry.queue),
+            ]);
+        }
+        for StreamStatus { stream, records: live, missing, reading, .. } in &entry.streams {
+            streams.add_row([
+                entry.connection.clone(),
+                stream.clone(),
+                records(*live, *missing),
+                reading.coverage.text(),
+                ago(reading.last_complete),
+                ago(reading.last_read),
+            ]);
+        }
         for budget in &entry.budget {
             let silent = budget.silent_until.map_or_else(String::new, |at| format!(", silent until {}", time(at)));
             budgets.add_row([
@@ -416,6 +486,9 @@ fn show(out: &Output, status: &Status, now: Millis) {
         }
     }
     out.line(rows.to_string());
+    if !streams.is_empty() {
+        out.line(streams.to_string());
+    }
     if !budgets.is_empty() {
         out.line(budgets.to_string());
     }
@@ -497,6 +570,10 @@ impl Coverage {
             _ => "none".to_owned(),
         }
     }
+}
+
+fn records(live: u64, missing: u64) -> String {
+    if missing > 0 { format!("{live} ({missing} missing)") } else { live.to_string() }
 }
 
 fn queue(open: &BTreeMap<String, u64>) -> String {

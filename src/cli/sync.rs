@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::app;
 use super::output::{Failure, Output, duration};
-use crate::engine::{EngineError, RunReport, Verdict};
+use crate::engine::{RunReport, Verdict};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -18,15 +18,7 @@ pub(super) async fn run(out: &Output, config: &Path, args: &Args) -> Result<u8, 
     let engine = app::engine(out, config, store)?;
     let mut report = engine.sync(&args.syncs).await?;
     if has_flows && !engine.is_stopped() {
-        match engine.work().await {
-            Ok((streams, pass)) => report.tell(&streams, pass),
-            Err(error @ EngineError::Working { .. }) => report.notes.push(error.to_string()),
-            Err(error) => {
-                // The contacts are written; that is told whatever becomes of the messages.
-                report.notes.push(format!("messages: {error}"));
-                report.verdict = report.verdict.max(Verdict::Partial);
-            }
-        }
+        engine.work_after(&mut report).await;
     }
     show(out, &report)?;
     Ok(report.verdict.exit_code())
@@ -61,8 +53,8 @@ pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
         }
         let done = &sync.operations;
         out.line(format!(
-            "created {}, updated {} ({} fields cleared), deleted {}; failed {}, unknown {}, held {}; {} waiting for a person",
-            done.created, done.updated, done.cleared, done.deleted, done.failed, done.unknown, done.held, sync.conflicts
+            "created {}, updated {} ({} fields cleared), deleted {}; failed {}, unknown {}, held {}, dropped {}; {} waiting for a person",
+            done.created, done.updated, done.cleared, done.deleted, done.failed, done.unknown, done.held, done.dropped, sync.conflicts
         ));
     }
     if let Some(pass) = report.messages {
@@ -70,6 +62,10 @@ pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
             "messages: {} webhooks read, {} events, {} sent, {} resolved, {} tickets, {} dropped, {} refused, {} unknown",
             pass.hooks, pass.events, pass.sent, pass.resolved, pass.tickets, pass.dropped, pass.refused, pass.unknown
         ));
+    }
+    if !report.messages_waiting.is_empty() {
+        let states: Vec<_> = report.messages_waiting.iter().map(|(state, n)| format!("{n} {state}")).collect();
+        out.line(format!("messages that wait for a person: {}", states.join(", ")));
     }
     if !report.spent.is_empty() {
         let mut spent = out.table(&["calls", "at", "for", "lane"]);
@@ -89,7 +85,7 @@ pub(super) fn show(out: &Output, report: &RunReport) -> Result<(), Failure> {
         Verdict::Partial if report.syncs.iter().any(|sync| sync.conflicts > 0) => {
             format!("{}: `counterpart conflicts list` shows what waits", out.verdict("partial"))
         }
-        Verdict::Partial if report.messages.is_some_and(|pass| pass.refused + pass.unknown > 0) => {
+        Verdict::Partial if !report.messages_waiting.is_empty() => {
             format!("{}: `counterpart outbox list` shows the messages", out.verdict("partial"))
         }
         Verdict::Partial => format!("{}: the next run goes on where this one stopped", out.verdict("partial")),

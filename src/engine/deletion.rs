@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use counterpart_connectors::{ErrorKind, Lane};
+use counterpart_connectors::{ErrorKind, Lane, Millis};
 use counterpart_core::guard::{self, Counts, Tripped};
 use serde_json::json;
 
@@ -10,24 +10,50 @@ use super::observe::observe;
 use super::session::{STREAM, Session};
 use super::{Engine, EngineError};
 use crate::config::{OnDelete, SyncConfig};
-use crate::store::{NewConflict, Record, RecordState};
+use crate::store::{NewConflict, Reconciled, Record, RecordState};
 
 /// Complete readings in a row that must miss a record.
 const SIGHTINGS: i32 = 2;
+
+/// Records asked for again at once.
+const BATCH: u64 = 500;
+/// Records that are not there and that a report names.
+const TOLD: usize = 20;
+
+/// What the queue calls the news that a record has gone.
+const GONE: &str = "deletion";
 
 /// Whether the cap on deletions holds records back that are taken as gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Departing {
     /// More than the cap, and none of them goes.
     Capped,
-    /// A person reads the plan.
+    /// A person is to read the plan: all of them are shown, and none goes before that.
+    Shown,
+    /// A person has read the plan.
     Approved,
+}
+
+impl Departing {
+    /// Leaves the records that a plan shows as gone to whoever carries it out.
+    pub fn restrain(self, out: &mut Reconciled) {
+        if self != Departing::Shown {
+            return;
+        }
+        out.conflicts.retain(|conflict| conflict.kind != GONE);
+        for update in out.records.iter_mut().filter(|update| update.state == Some(RecordState::Deleted)) {
+            update.state = None;
+            update.dirty = true;
+        }
+    }
 }
 
 /// Which records of a batch have left their system.
 #[derive(Default)]
 pub(super) struct Departures {
     left: BTreeSet<i64>,
+    /// Missing ones of which that is not said yet.
+    waiting: BTreeSet<i64>,
 }
 
 impl Departures {
@@ -39,6 +65,11 @@ impl Departures {
     /// Whether this batch found out that the record is gone.
     pub fn leaves_now(&self, record: &Record) -> bool {
         self.left.contains(&record.id)
+    }
+
+    /// Whether it is left to a later run whether the record is gone.
+    pub fn waits(&self, record: &Record) -> bool {
+        self.waiting.contains(&record.id)
     }
 
     /// The state to store, where it changes.
@@ -53,7 +84,7 @@ impl Departures {
             OnDelete::Delete => "deleted elsewhere too, unless somebody edited it there meanwhile",
         };
         NewConflict {
-            kind: "deletion".to_owned(),
+            kind: GONE.to_owned(),
             key: format!("deletion:{}", record.id),
             entity_id: Some(entity),
             record_ids: vec![record.id],
@@ -67,6 +98,54 @@ impl Departures {
 }
 
 impl Engine {
+    /// Asks again for the records that were not there when something was to be written to them, in an earlier run. What is not
+    /// there again has been missed often enough, and the guards count it.
+    pub(super) async fn ask_again(&self, session: &Session) -> Result<(), EngineError> {
+        let names: Vec<String> = session.wired.keys().cloned().collect();
+        let before = session.started_at;
+        let mut after = 0;
+        loop {
+            let found = self.store.absent_records(STREAM, &names, SIGHTINGS, before, after, BATCH).await?;
+            let Some(last) = found.last() else { return Ok(()) };
+            after = last.id;
+            for record in found {
+                let wired = &session.wired[&record.connection];
+                if !wired.capabilities().fetch {
+                    continue;
+                }
+                match wired.connection.fetch(Lane::Audit, STREAM, &record.external_id).await {
+                    Ok(found) if !found.deleted => {
+                        let row = observe(wired, found).row;
+                        self.store.observe_one(&wired.name, STREAM, &row, self.clock.now()).await?;
+                    }
+                    Err(error) if error.kind != ErrorKind::NotFound => {
+                        self.note(&format!("{}: {}", wired.name, error.message));
+                    }
+                    _ => self.store.absent(record.id, self.clock.now()).await?,
+                }
+            }
+        }
+    }
+
+    /// What was to be written to records that were not there, and waits until that is sure: a sentence for each, and how many
+    /// more there are.
+    pub(super) async fn absences(&self, session: &Session) -> Result<Vec<String>, EngineError> {
+        let names: Vec<String> = session.wired.keys().cloned().collect();
+        let found = self.store.absent_records(STREAM, &names, SIGHTINGS, Millis::MAX, 0, BATCH).await?;
+        let tell = |record: &Record| {
+            let (connection, id) = (&record.connection, &record.external_id);
+            format!(
+                "{connection}/{id} is not there any more: the next run asks for it again, and then takes it as deleted"
+            )
+        };
+        let mut told: Vec<String> = found.iter().take(TOLD).map(tell).collect();
+        if found.len() > TOLD {
+            let (more, plus) = (found.len() - TOLD, if found.len() as u64 == BATCH { " or more" } else { "" });
+            told.push(format!("{more}{plus} other records are not there any more"));
+        }
+        Ok(told)
+    }
+
     /// Decides which due records are gone. A vendor that can be asked for one record is asked; one that has merged it
     /// away says under which id it lives on.
     pub(super) async fn departures<'a>(
@@ -82,13 +161,14 @@ impl Engine {
                 departures.left.insert(record.id);
                 continue;
             }
-            if record.state != RecordState::Missing || record.missing_scans < SIGHTINGS {
+            if record.state != RecordState::Missing {
                 continue;
             }
-            let Some(wired) = session.wired.get(&record.connection) else { continue };
-            if held.contains(&record.connection) {
+            let wired = session.wired.get(&record.connection).filter(|_| record.missing_scans >= SIGHTINGS);
+            let Some(wired) = wired.filter(|wired| !held.contains(&wired.name)) else {
+                departures.waiting.insert(record.id);
                 continue;
-            }
+            };
             if !wired.capabilities().fetch {
                 departures.left.insert(record.id);
                 continue;
@@ -109,7 +189,10 @@ impl Engine {
                 Err(error) if error.kind == ErrorKind::NotFound => {
                     departures.left.insert(record.id);
                 }
-                Err(error) => self.note(&format!("{}: {}", wired.name, error.message)),
+                Err(error) => {
+                    departures.waiting.insert(record.id);
+                    self.note(&format!("{}: {}", wired.name, error.message));
+                }
             }
         }
         Ok(departures)
@@ -126,7 +209,11 @@ impl Engine {
                     connection: name.clone(),
                     known: known.live + known.missing,
                     live_now: known.live,
-                    deletes: self.store.count_missing(name, STREAM, SIGHTINGS).await?,
+                    departures: self.store.count_missing(name, STREAM, SIGHTINGS).await?,
+                    departed: match sync.on_delete {
+                        OnDelete::Unlink => "unlinked",
+                        OnDelete::Delete => "deleted elsewhere too",
+                    },
                     ..Counts::default()
                 });
             }

@@ -31,6 +31,7 @@ mod session;
 mod silence;
 mod subscribe;
 mod tickets;
+mod unread;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,11 +51,12 @@ pub use history::History;
 pub use planfile::PlanFileError;
 pub use progress::{Event, Progress, Silent};
 pub use report::{
-    Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,
-    Verdict,
+    Departed, Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport,
+    SyncReport, Verdict,
 };
 pub use silence::{Silence, silent_streams};
 pub use subscribe::{HookEntry, HookReport, HookStep, HookWish, Standing};
+pub use unread::{Unread, streams_for_flows, unread_stream, unread_streams};
 pub use worker::{Pass, Worker, message_worker};
 
 use crate::config::Config;

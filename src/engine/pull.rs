@@ -99,6 +99,9 @@ impl Engine {
             }
             Err(other) => return Err(other),
         }
+        if report.why.as_deref() != Some(STOPPED) {
+            self.keep_outcome(&report).await?;
+        }
         span.record("rows", i64::try_from(report.pulled).ok()).record("complete", report.complete);
         Ok(report)
     }

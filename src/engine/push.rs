@@ -35,15 +35,21 @@ struct Outcome {
     conflict: Option<NewConflict>,
     /// Fields that were really sent.
     sent: Fields,
+    /// The vendor said that there is no such record.
+    absent: bool,
 }
 
 impl Outcome {
     fn of(state: OpState, error: impl Into<String>) -> Outcome {
-        Outcome { state, error: Some(error.into()), seen: None, conflict: None, sent: Fields::new() }
+        Outcome { state, error: Some(error.into()), seen: None, conflict: None, sent: Fields::new(), absent: false }
     }
 
     fn dropped(why: &str) -> Outcome {
         Outcome::of(OpState::Dropped, why)
+    }
+
+    fn absent() -> Outcome {
+        Outcome { absent: true, ..Outcome::dropped("not there any more") }
     }
 }
 
@@ -173,7 +179,7 @@ impl Engine {
         }
         let conflict = Some(refusal(row, &refused, &why));
         let state = if sent.is_empty() { OpState::Refused } else { OpState::Done };
-        Ok(Ok(Outcome { state, error: Some(why), seen, conflict, sent }))
+        Ok(Ok(Outcome { state, error: Some(why), seen, conflict, sent, absent: false }))
     }
 
     async fn send_update(
@@ -239,7 +245,7 @@ impl Engine {
             }
             _ => None,
         };
-        Ok(Outcome { state: OpState::Done, error: None, seen, conflict: None, sent })
+        Ok(Outcome { state: OpState::Done, error: None, seen, conflict: None, sent, absent: false })
     }
 
     /// A create may have happened or not: the far end is asked where it can be asked. Not found so soon after the try
@@ -252,6 +258,7 @@ impl Engine {
                 seen: Some(found),
                 conflict: None,
                 sent: row.op.fields.clone(),
+                absent: false,
             },
             _ => Outcome { conflict: Some(unknown(row, why)), ..Outcome::of(OpState::Unknown, why) },
         }
@@ -279,8 +286,13 @@ impl Engine {
         let message = error.message.clone();
         match error.kind {
             ErrorKind::NotFound => {
-                self.note(&format!("{}: {} is gone", wired.name, row.id));
-                Ok(Outcome { conflict: Some(gone(row)), ..Outcome::dropped("not there any more") })
+                match &row.op.action {
+                    Action::Update { external_id } => {
+                        self.note(&format!("{}/{external_id} is not there any more", wired.name));
+                    }
+                    _ => self.note(&format!("{}: {message}", wired.name)),
+                }
+                Ok(Outcome { conflict: Some(gone(row)), ..Outcome::absent() })
             }
             ErrorKind::Invalid { .. } | ErrorKind::Unsupported => Ok(Outcome {
                 conflict: Some(refusal(row, &row.op.fields, &message)),
@@ -334,6 +346,7 @@ impl Engine {
                     stream: STREAM.to_owned(),
                     record: seen.map(|seen| seen.row),
                     entity_id: linked.then_some(row.entity_id),
+                    absent: outcome.absent,
                     deleted: matches!(row.op.action, Action::Delete { .. }) && outcome.state == OpState::Done,
                     agreed: linked.then_some(agreed),
                     dirty,
@@ -410,7 +423,14 @@ impl Engine {
         match self.look_for(wired, row).await {
             Ok(Some(found)) => {
                 let sent = row.op.fields.clone();
-                Some(Outcome { state: OpState::Done, error: None, seen: Some(found), conflict: None, sent })
+                Some(Outcome {
+                    state: OpState::Done,
+                    error: None,
+                    seen: Some(found),
+                    conflict: None,
+                    sent,
+                    absent: false,
+                })
             }
             Ok(None) if old_enough => Some(Outcome::dropped("not there; planned again")),
             Err(error) if error.kind == ErrorKind::Unsupported && covered => {
@@ -424,7 +444,7 @@ impl Engine {
     async fn compare(&self, wired: &Wired, row: &OutboxRow, external_id: &str) -> Option<Outcome> {
         let found = match wired.connection.fetch(Lane::Repair, STREAM, external_id).await {
             Ok(found) => found,
-            Err(error) if error.kind == ErrorKind::NotFound => return Some(Outcome::dropped("not there any more")),
+            Err(error) if error.kind == ErrorKind::NotFound => return Some(Outcome::absent()),
             Err(error) if error.kind == ErrorKind::Unsupported => {
                 return Some(Outcome::dropped("this vendor cannot be asked; derived again from what is there"));
             }
@@ -439,7 +459,7 @@ impl Engine {
             row.op.fields.iter().filter(|(name, slot)| took(name, slot)).map(|(n, s)| (n.clone(), s.clone())).collect();
         let state = if sent.len() == row.op.fields.len() { OpState::Done } else { OpState::Dropped };
         let error = (state == OpState::Dropped).then(|| "did not take effect; derived again".to_owned());
-        Some(Outcome { state, error, seen: Some(found), conflict: None, sent })
+        Some(Outcome { state, error, seen: Some(found), conflict: None, sent, absent: false })
     }
 }
 
@@ -532,6 +552,6 @@ fn gone(row: &OutboxRow) -> NewConflict {
         record_ids: row.record_id.into_iter().collect(),
         field: None,
         detail: json!({ "connection": row.op.connection, "operation": row.id, "why": "the record is not there any more" }),
-        settled: Some("the next complete reading tells whether it is deleted".to_owned()),
+        settled: Some("the next run asks for it again, and then takes it as deleted".to_owned()),
     }
 }

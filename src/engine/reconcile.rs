@@ -51,12 +51,17 @@ struct Batch {
 
 impl Engine {
     /// Plans everything that is due in this session's group of connections. Returns the guards that the records which
-    /// are gone have tripped.
-    pub(super) async fn reconcile(&self, session: &Session, departing: Departing) -> Result<Vec<Tripped>, EngineError> {
+    /// are gone have tripped, and counts those that go in `departed`.
+    pub(super) async fn reconcile(
+        &self,
+        session: &Session,
+        departing: Departing,
+        departed: &mut BTreeMap<String, u64>,
+    ) -> Result<Vec<Tripped>, EngineError> {
         let tripped = self.guard_departures(session).await?;
         let held: BTreeSet<String> = match departing {
             Departing::Capped => tripped.iter().map(|guard| guard.connection.clone()).collect(),
-            Departing::Approved => BTreeSet::new(),
+            Departing::Shown | Departing::Approved => BTreeSet::new(),
         };
         let group: Vec<String> = session.group.iter().cloned().collect();
         let total = self.store.count_dirty(STREAM, &group).await?;
@@ -69,7 +74,8 @@ impl Engine {
             let Some(last) = due.last() else { return Ok(tripped) };
             after = last.id;
             done += due.len() as u64;
-            let mut out = self.reconcile_batch(session, &held, &group, due).await?;
+            let mut out = self.reconcile_batch(session, &held, &group, due, departed).await?;
+            departing.restrain(&mut out);
             out.as_of = Some(as_of);
             self.store.save_reconciled(&out, self.clock.now()).await?;
             self.progress.event(Event::Reconciling { done, total });
@@ -104,6 +110,7 @@ impl Engine {
         held: &BTreeSet<String>,
         group: &[String],
         due: Vec<Record>,
+        departed: &mut BTreeMap<String, u64>,
     ) -> Result<Reconciled, EngineError> {
         let mut batch = Batch {
             due: due.iter().map(|record| record.id).collect(),
@@ -118,6 +125,11 @@ impl Engine {
         let departures =
             self.departures(session, held, &batch.due, batch.people.values().flat_map(|p| &p.records)).await?;
         let people = std::mem::take(&mut batch.people);
+        for record in people.values().flat_map(|person| &person.records) {
+            if record.state != RecordState::Deleted && departures.leaves_now(record) {
+                *departed.entry(record.connection.clone()).or_default() += 1;
+            }
+        }
         let unsettled = self.unsettled(group).await?;
         for (entity, person) in people {
             if unsettled.contains(&entity) {
@@ -398,7 +410,7 @@ impl Engine {
             let state = departures.state_of(record);
             let newly_linked = record.entity_id.is_none();
             // What another run's connections still need is found again by leaving the record due.
-            let dirty = waits_elsewhere && record.state == RecordState::Live;
+            let dirty = waits_elsewhere && record.state == RecordState::Live || departures.waits(record);
             let due = batch.due.contains(&record.id);
             if agreed.is_none() && state.is_none() && !newly_linked && dirty == record.dirty && !due {
                 continue;

@@ -6,6 +6,7 @@ use counterpart_core::guard::Tripped;
 use serde::{Deserialize, Serialize};
 
 use super::worker::Pass;
+use crate::store::MessageState;
 
 /// How a run ended, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -85,8 +86,11 @@ pub struct OperationCounts {
     pub failed: u64,
     /// Sent, but whether it worked is not known yet.
     pub unknown: u64,
-    /// Planned and not carried out (a guard, a stop, or the record moved meanwhile).
+    /// Planned and not carried out (a guard or a stop).
     pub held: u64,
+    /// Given up, because the record had changed or gone meanwhile; what is still wanted is planned anew.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 impl OperationCounts {
@@ -145,6 +149,9 @@ pub struct RunReport {
     /// was sent and resolved is counted in the operations of the first sync as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messages: Option<Pass>,
+    /// Messages that wait for a person, by state: `unknown` ones may have arrived or not, `refused` ones did not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub messages_waiting: BTreeMap<String, u64>,
     /// What a person should know, in the order it happened.
     pub notes: Vec<String>,
 }
@@ -165,6 +172,25 @@ impl RunReport {
             self.verdict = self.verdict.max(Verdict::Partial);
         }
         self.messages = Some(pass);
+    }
+
+    /// Adds something that kept the run from doing all that was due.
+    pub fn cut(&mut self, why: String) {
+        self.notes.push(why);
+        self.verdict = self.verdict.max(Verdict::Partial);
+    }
+
+    /// Adds the messages that wait for a person, those of earlier runs included.
+    pub fn wait(&mut self, states: BTreeMap<MessageState, u64>) {
+        let waits = |state: &MessageState| matches!(state, MessageState::Unknown | MessageState::Refused);
+        self.messages_waiting = states
+            .into_iter()
+            .filter(|(state, n)| waits(state) && *n > 0)
+            .map(|(s, n)| (s.as_str().to_owned(), n))
+            .collect();
+        if !self.messages_waiting.is_empty() {
+            self.verdict = self.verdict.max(Verdict::Partial);
+        }
     }
 }
 
@@ -192,6 +218,15 @@ pub struct PlannedCount {
     pub operations: u64,
 }
 
+/// Records of a connection that are taken as gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departed {
+    /// Name of the connection.
+    pub connection: String,
+    /// How many.
+    pub records: u64,
+}
+
 /// The result of `plan`: the head of a plan; its operations stay in the store under `run`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanReport {
@@ -205,6 +240,10 @@ pub struct PlanReport {
     pub hash: String,
     /// How many of what.
     pub counts: Vec<PlannedCount>,
+    /// Records that have gone, and what is left of their people is kept: nothing is written for it. Where `on_delete` deletes
+    /// elsewhere, that is among the operations.
+    #[serde(default)]
+    pub departures: Vec<Departed>,
     /// Cost and time by connection.
     pub forecast: Vec<Forecast>,
     /// When the last write would be done if it started now.

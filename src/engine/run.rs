@@ -12,8 +12,8 @@ use tracing::{Instrument, Span};
 
 use super::deletion::Departing;
 use super::report::{
-    Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport, SyncReport,
-    Verdict,
+    Departed, Forecast, OperationCounts, PlanHeader, PlanReport, PlannedCount, RunReport, SpentReport, StreamReport,
+    SyncReport, Verdict,
 };
 use super::session::{STREAM, Session, Source, Wired};
 use super::{Engine, EngineError};
@@ -34,6 +34,10 @@ struct Progressed {
     broken: bool,
     /// Nothing at all could be read.
     dead: bool,
+    /// What the last round planned was not all carried out, and is to be planned anew.
+    undone: bool,
+    /// Records that were taken as gone, by connection.
+    departed: BTreeMap<String, u64>,
 }
 
 /// What a run does, for those who look at traces.
@@ -52,10 +56,12 @@ impl Engine {
 
     async fn sync_inner(&self, session: &Session) -> Result<Progressed, EngineError> {
         let mut progressed = self.read_all(session).await?;
+        let mut dropped = 0;
         for round in 0..MAX_ROUNDS {
             self.store.discard_unsent(&group(session)).await?;
-            let tripped = self.reconcile(session, Departing::Capped).await?;
+            let tripped = self.reconcile(session, Departing::Capped, &mut progressed.departed).await?;
             let planned = self.planned(session).await?;
+            progressed.undone = false;
             if round == 0 {
                 progressed.guards = tripped;
                 progressed.guards.extend(self.guards(session, &planned).await?);
@@ -69,6 +75,9 @@ impl Engine {
                 progressed.broken = true;
                 break;
             }
+            let dropped_now = self.dropped(session).await?;
+            progressed.undone = dropped_now > dropped;
+            dropped = dropped_now;
         }
         Ok(progressed)
     }
@@ -97,7 +106,7 @@ impl Engine {
     async fn plan_inner(&self, session: &Session) -> Result<Progressed, EngineError> {
         let mut progressed = self.read_all(session).await?;
         self.store.discard_unsent(&group(session)).await?;
-        progressed.guards = self.reconcile(session, Departing::Approved).await?;
+        progressed.guards = self.reconcile(session, Departing::Shown, &mut progressed.departed).await?;
         let planned = self.planned(session).await?;
         progressed.guards.extend(self.guards(session, &planned).await?);
         progressed.guards.dedup();
@@ -118,7 +127,7 @@ impl Engine {
         match taken_back {
             Some(run) => progressed.notes = self.plan_revert(session, run).await?,
             None => {
-                self.reconcile(session, Departing::Approved).await?;
+                self.reconcile(session, Departing::Approved, &mut progressed.departed).await?;
             }
         }
         let found = self.hash(session.run).await?;
@@ -155,10 +164,30 @@ impl Engine {
         Ok(())
     }
 
+    /// Does what the flows ask for and adds it to the report of a run that has ended, and to what the store says of it. The
+    /// contacts are written: that is told whatever becomes of the messages.
+    pub async fn work_after(&self, report: &mut RunReport) {
+        match self.work().await {
+            Ok((streams, pass)) => report.tell(&streams, pass),
+            Err(error @ EngineError::Working { .. }) => report.notes.push(error.to_string()),
+            Err(error) => report.cut(format!("messages: {error}")),
+        }
+        if let Err(error) = self.restate(report).await {
+            report.cut(format!("what was done for the flows is not in the store: {error}"));
+        }
+    }
+
+    async fn restate(&self, report: &mut RunReport) -> Result<(), EngineError> {
+        report.wait(self.store.count_messages().await?);
+        let summary = serde_json::to_value(&*report).map_err(std::io::Error::other)?;
+        Ok(self.store.finish_run(report.run, report.verdict.as_str(), &summary, self.clock.now()).await?)
+    }
+
     // ---- stages ----------------------------------------------------------------------------------------------------
 
     async fn read_all(&self, session: &Session) -> Result<Progressed, EngineError> {
         self.recover(session).await?;
+        self.ask_again(session).await?;
         let mut progressed = Progressed::default();
         let sources: Vec<Source> = session.wired.values().map(Source::contacts).collect();
         let results = self.each(&sources, |source| self.pull(source, None)).await;
@@ -193,6 +222,12 @@ impl Engine {
         Ok(counts.into_iter().filter(|count| count.state == OpState::Planned).collect())
     }
 
+    /// Operations of this run that were given up: their record had changed or gone meanwhile.
+    async fn dropped(&self, session: &Session) -> Result<u64, EngineError> {
+        let counts = self.store.op_counts(session.run).await?;
+        Ok(counts.iter().filter(|count| count.state == OpState::Dropped).map(|count| count.n).sum())
+    }
+
     async fn guards(&self, session: &Session, planned: &[OpCount]) -> Result<Vec<Tripped>, EngineError> {
         let mut tripped = Vec::new();
         for sync in &session.syncs {
@@ -213,6 +248,7 @@ impl Engine {
                     creates: of("create"),
                     updates: of("update"),
                     deletes: of("delete"),
+                    ..Counts::default()
                 });
             }
             tripped.extend(guard::check(&sync.guard, &counts));
@@ -298,11 +334,18 @@ impl Engine {
             });
         }
         let unsettled = syncs.iter().any(|s| s.operations.failed + s.operations.unknown + s.operations.held > 0);
+        let absent = self.absences(session).await?;
         let verdict = if progressed.dead {
             Verdict::Failed
         } else if !progressed.guards.is_empty() {
             Verdict::Guarded
-        } else if progressed.broken || unsettled || waiting > 0 || self.stop.is_cancelled() {
+        } else if progressed.broken
+            || progressed.undone
+            || !absent.is_empty()
+            || unsettled
+            || waiting > 0
+            || self.stop.is_cancelled()
+        {
             Verdict::Partial
         } else {
             Verdict::Ok
@@ -314,7 +357,8 @@ impl Engine {
             guards: progressed.guards,
             spent,
             messages: None,
-            notes: progressed.notes,
+            messages_waiting: BTreeMap::new(),
+            notes: progressed.notes.into_iter().chain(absent).collect(),
         })
     }
 
@@ -356,6 +400,7 @@ impl Engine {
                 .collect(),
             forecast,
             finish_at: self.clock.now() + longest,
+            departures: Vec::new(),
             guards,
             streams,
             conflicts: self.store.count_open_at(&group(session)).await?,
@@ -371,8 +416,11 @@ impl Engine {
     ) -> Result<PlanReport, EngineError> {
         let result = match outcome {
             Ok(progressed) => {
-                let Progressed { streams, guards, notes, .. } = progressed;
-                self.plan_report(&session, kind, streams, guards, notes).await
+                let Progressed { streams, guards, mut notes, departed, .. } = progressed;
+                notes.extend(self.absences(&session).await?);
+                let departed = departed.into_iter().map(|(connection, records)| Departed { connection, records });
+                let report = self.plan_report(&session, kind, streams, guards, notes).await;
+                report.map(|report| PlanReport { departures: departed.collect(), ..report })
             }
             Err(error) => Err(error),
         };
@@ -389,7 +437,11 @@ impl Engine {
         let (verdict, summary) = match &result {
             Ok(report) => {
                 let whole = report.streams.iter().all(|stream| stream.complete);
-                let verdict = if whole { Verdict::Ok } else { Verdict::Partial };
+                let verdict = match (report.guards.is_empty(), whole) {
+                    (false, _) => Verdict::Guarded,
+                    (true, false) => Verdict::Partial,
+                    (true, true) => Verdict::Ok,
+                };
                 (verdict, serde_json::to_value(report).map_err(std::io::Error::other)?)
             }
             Err(error) => (Verdict::Failed, serde_json::json!({ "error": error.to_string() })),
@@ -418,7 +470,7 @@ fn operations(counts: &[OpCount], sync: &str) -> OperationCounts {
             (OpState::Unknown | OpState::Sending, _) => result.unknown += count.n,
             (OpState::Refused, _) => result.failed += count.n,
             (OpState::Planned | OpState::Pending, _) => result.held += count.n,
-            (OpState::Dropped, _) => {}
+            (OpState::Dropped, _) => result.dropped += count.n,
         }
     }
     result

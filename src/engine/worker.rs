@@ -14,8 +14,9 @@ use tracing::Instrument;
 use tracing::field::Empty;
 
 use super::holder::{holder, readable, surely_dead};
-use super::report::StreamReport;
+use super::report::{StreamReport, Verdict};
 use super::session::{LEASE_MS, Source, Wired};
+use super::unread::{is_read, unread_stream};
 use super::{Engine, EngineError};
 use crate::budget::Ledger;
 use crate::store::{Store, StoreError};
@@ -185,8 +186,7 @@ impl Engine {
         for (name, stream) in streams {
             let wired: &Arc<Wired> = &wired[&name];
             let Some(capabilities) = wired.connection.capabilities_of(&stream) else { continue };
-            let hangs = wired.connection.manifest().stream(&stream).is_some_and(|facts| facts.parent.is_some());
-            if !hangs {
+            if is_read(&wired.connection, &stream) {
                 let document = self.document(&name, &stream).cloned();
                 sources.push(Source { wired: wired.clone(), stream, capabilities, document });
             }
@@ -309,8 +309,13 @@ impl Worker<'_> {
     /// Lets go of the work.
     pub async fn close(self) -> Result<(), EngineError> {
         self.ledger.close().await?;
-        let now = self.engine.clock.now();
-        self.engine.store.finish_run(self.run, "ok", &serde_json::json!({}), now).await?;
+        let mut unread = Vec::new();
+        for source in &self.sources {
+            unread.extend(unread_stream(&self.engine.store, &source.wired.name, &source.stream).await?);
+        }
+        let verdict = if unread.is_empty() { Verdict::Ok } else { Verdict::Partial };
+        let (summary, now) = (serde_json::json!({ "unread": unread }), self.engine.clock.now());
+        self.engine.store.finish_run(self.run, verdict.as_str(), &summary, now).await?;
         Ok(self.engine.store.release_lease(WORK, &self.holder).await?)
     }
 

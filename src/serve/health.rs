@@ -1,7 +1,7 @@
 //! Whether the program can do its work.
 
 use super::Desk;
-use crate::engine::message_worker;
+use crate::engine::{Unread, message_worker, unread_streams};
 
 /// Why not, a sentence each; empty when it can.
 pub(super) async fn unready(desk: &Desk) -> Vec<String> {
@@ -19,4 +19,13 @@ pub(super) async fn unready(desk: &Desk) -> Vec<String> {
         Err(error) => reasons.push(error.to_string()),
     }
     reasons
+}
+
+/// What is not as it should be although the program does its work: to send webhooks elsewhere because a vendor refuses us would
+/// only lose them.
+pub(super) async fn degraded(desk: &Desk) -> Vec<String> {
+    match unread_streams(desk.engine.store(), desk.engine.config()).await {
+        Ok(unread) => unread.iter().map(Unread::to_string).collect(),
+        Err(error) => vec![error.to_string()],
+    }
 }

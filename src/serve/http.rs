@@ -50,7 +50,8 @@ async fn with_secret(
 async fn ready(State(desk): State<Arc<Desk>>) -> Response<Body> {
     let reasons = health::unready(&desk).await;
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let document = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
+    let degraded = health::degraded(&desk).await;
+    let document = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons, "degraded": degraded });
     typed(status, "application/json", format!("{document}\n"))
 }
 

@@ -82,6 +82,10 @@ pub(super) async fn text(desk: &Desk) -> Result<String, StoreError> {
     for silence in desk.silent.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         page.line(&[("connection", &silence.connection), ("stream", &silence.stream)], 1);
     }
+    page.name("counterpart_stream_unread", "gauge", "Streams that could not be read as far as was due");
+    for unread in desk.unread.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        page.line(&[("connection", &unread.connection), ("stream", &unread.stream)], 1);
+    }
     page.name("counterpart_worker_passes_total", "counter", "Passes of the worker in this process");
     page.line(&[], desk.passes.load(Ordering::Relaxed));
     page.name("counterpart_worker", "gauge", "Whether this process is the worker");

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::inbox::Inbox;
 use self::metrics::Tally;
-use crate::engine::{Engine, EngineError, Silence};
+use crate::engine::{Engine, EngineError, Silence, Unread};
 
 /// How long requests that are under way may take after a stop was asked for.
 const GRACE_MS: Millis = 10_000;
@@ -60,6 +60,8 @@ struct Desk {
     working: AtomicBool,
     /// Streams that have fallen silent, as of the last reading.
     silent: Mutex<Vec<Silence>>,
+    /// Streams that could not be read, as of the last reading.
+    unread: Mutex<Vec<Unread>>,
 }
 
 /// Wakes the work at a connection: a delivery was stored, a reading brought something, or something waits for it.
@@ -107,6 +109,21 @@ impl Desk {
         *before = silent;
     }
 
+    /// Says of each stream once that it cannot be read, and once that it can be again.
+    fn tell_unread(&self, unread: Vec<Unread>) {
+        let mut before = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        let among = |these: &[Unread], one: &Unread| {
+            these.iter().any(|other| (&one.connection, &one.stream) == (&other.connection, &other.stream))
+        };
+        for new in unread.iter().filter(|now| !among(&before, now)) {
+            tracing::warn!("{new}; it is tried again, and this is said once");
+        }
+        for Unread { connection, stream, .. } in before.iter().filter(|then| !among(&unread, then)) {
+            tracing::info!(connection, stream, "is read completely again");
+        }
+        *before = unread;
+    }
+
     /// Waits for a time on the clock; false when the engine is asked to stop before.
     async fn wait_until(&self, at: Millis) -> bool {
         tokio::select! {
@@ -135,6 +152,7 @@ pub async fn serve(engine: Arc<Engine>, listener: TcpListener) -> Result<(), Ser
         passes: AtomicU64::new(0),
         working: AtomicBool::new(false),
         silent: Mutex::default(),
+        unread: Mutex::default(),
     });
     let writer = tokio::spawn(writer);
     let mut tasks = JoinSet::new();

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::Desk;
-use crate::engine::{EngineError, HookReport, Pass, Worker, silent_streams};
+use crate::engine::{EngineError, HookReport, Pass, Worker, silent_streams, unread_streams};
 
 /// How often a process that is not the worker tries to become it.
 const RETRY_MS: Millis = 3_000;
@@ -124,6 +124,10 @@ async fn silence(desk: &Desk, until: &CancellationToken) {
         match silent_streams(desk.engine.store(), desk.engine.config(), desk.now()).await {
             Ok(silent) => desk.tell_silence(silent),
             Err(error) => tracing::error!(%error, "whether a stream has fallen silent is not known"),
+        }
+        match unread_streams(desk.engine.store(), desk.engine.config()).await {
+            Ok(unread) => desk.tell_unread(unread),
+            Err(error) => tracing::error!(%error, "whether every stream could be read is not known"),
         }
         let next = desk.now() + desk.engine.config().serve.poll_ms;
         tokio::select! {

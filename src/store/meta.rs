@@ -28,4 +28,12 @@ impl Store {
             .await?;
         Ok(tx.commit().await?)
     }
+
+    /// Forgets what is stored under `key`.
+    pub async fn meta_delete(&self, key: &str) -> Result<()> {
+        let id = (self.tenant().to_owned(), key.to_owned());
+        let tx = self.begin().await?;
+        Entity::delete_by_id(id).exec(&tx).await?;
+        Ok(tx.commit().await?)
+    }
 }

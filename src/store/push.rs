@@ -33,6 +33,8 @@ pub struct OpResult {
     pub entity_id: Option<i64>,
     /// Whether the record is gone now, by this write.
     pub deleted: bool,
+    /// Whether the vendor said that there is no such record: one sighting of many that it takes to count as gone.
+    pub absent: bool,
     /// The record's new base; none keeps the old one.
     pub agreed: Option<Agreed>,
     /// Whether the record is to be looked at again; one that was touched meanwhile is in any case.
@@ -85,9 +87,31 @@ impl Store {
                 .exec(tx)
                 .await?;
         }
+        if result.absent {
+            self.count_absence(tx, record, now).await?;
+        }
         if result.dirty {
             mark_dirty(tx, self.tenant(), &[record]).await?;
         }
+        Ok(())
+    }
+
+    /// A vendor that was asked for one record said that it is not there: the record is missing, and that is counted.
+    pub async fn absent(&self, record: i64, now: Millis) -> Result<()> {
+        let tx = self.begin().await?;
+        self.count_absence(&tx, record, now).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn count_absence<C: ConnectionTrait>(&self, tx: &C, record: i64, now: Millis) -> Result<()> {
+        record::Entity::update_many()
+            .col_expr(record::Column::State, Expr::value(RecordState::Missing))
+            .col_expr(record::Column::MissingScans, Expr::col(record::Column::MissingScans).add(1))
+            .col_expr(record::Column::ObservedAt, Expr::value(now))
+            .filter(record::Column::Id.eq(record))
+            .filter(record::Column::State.is_in([RecordState::Live, RecordState::Missing]))
+            .exec(tx)
+            .await?;
         Ok(())
     }
 

@@ -190,6 +190,28 @@ impl Store {
         Ok(records)
     }
 
+    /// Records that wait for reconciling and were not there when they were last asked for, fewer than so many times in a row
+    /// and before `before`; at most `limit` of them, after `after_id`.
+    pub async fn absent_records(
+        &self,
+        stream: &str,
+        connections: &[String],
+        absences: i32,
+        before: Millis,
+        after_id: i64,
+        limit: u64,
+    ) -> Result<Vec<Record>> {
+        let found = self
+            .dirty(stream, connections)
+            .filter(record::Column::State.eq(RecordState::Missing))
+            .filter(record::Column::MissingScans.lt(absences))
+            .filter(record::Column::ObservedAt.lt(before))
+            .filter(record::Column::Id.gt(after_id))
+            .order_by_asc(record::Column::Id)
+            .limit(limit);
+        whole(self.reader(), found).await
+    }
+
     /// How many records of a stream were absent from at least so many complete scans in a row.
     pub async fn count_missing(&self, connection: &str, stream: &str, min_scans: i32) -> Result<u64> {
         Ok(record::Entity::find()

@@ -299,7 +299,10 @@ fn a_guard_stops_the_run_and_a_plan_goes_on() {
     let (report, code) = place.json(&["sync"]);
     assert_eq!((report["verdict"].as_str(), code), (Some("guarded"), 4), "{report:#}");
     assert_eq!(writes(&report), 0);
-    assert_eq!(place.run(&["plan", "--out", "plan.json"]).status.code(), Some(0));
+    let planned = place.run(&["plan", "--out", "plan.json"]);
+    assert_eq!(planned.status.code(), Some(4), "a script must not go on by itself");
+    assert!(stdout(&planned).contains("trips max_updates"), "{}", stdout(&planned));
+    // The file is there: whoever applies it has read it.
     let (report, code) = place.json(&["apply", "plan.json"]);
     assert_eq!((writes(&report), code), (12, 0), "{report:#}");
 }

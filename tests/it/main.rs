@@ -18,6 +18,7 @@ mod flows_readings;
 mod flows_sessions;
 mod flows_shopify;
 mod flows_tickets;
+mod health;
 mod kill;
 mod kill_serve;
 mod logs;

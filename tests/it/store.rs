@@ -599,6 +599,7 @@ async fn finished_pushes(store: &Store) {
         record,
         entity_id: Some(person),
         deleted: false,
+        absent: false,
         agreed: Some(agreed("anna")),
         dirty: false,
         conflict: None,
