@@ -8,6 +8,7 @@ use super::clock::Millis;
 use super::error::{ConnectorError, ErrorKind};
 use super::gate::Purpose;
 use super::manifest::{ErrorFacts, ErrorWord, Manifest};
+use super::odd;
 use super::redact::Redactor;
 use super::settings::Settings;
 
@@ -51,7 +52,7 @@ impl Judge<'_> {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(body).map_err(|_| self.not_json(answer))
+        odd::read(body).map_err(|_| self.not_json(answer))
     }
 
     fn not_json(&self, answer: &Answer) -> ConnectorError {

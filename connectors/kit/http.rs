@@ -19,7 +19,6 @@ use super::clock::{Clock, Millis};
 use super::error::{ConnectorError, ErrorKind};
 use super::gate::{Call, Gate, GateError, Lane, Purpose, RateSignal};
 use super::manifest::Manifest;
-use super::odd;
 use super::rate;
 use super::redact::Redactor;
 use super::settings::Settings;
@@ -165,9 +164,7 @@ impl Http {
     /// Sends `ask` and reads the answer as JSON, without the NULs that its texts may hold; an empty body is null.
     pub async fn json(&self, lane: Lane, ask: &Ask<'_>) -> Result<(Value, Answer), ConnectorError> {
         let answer = self.send(lane, ask).await?;
-        let mut value = self.judge(ask).json(&answer)?;
-        odd::without_nul(&answer.body, &mut value);
-        Ok((value, answer))
+        Ok((self.judge(ask).json(&answer)?, answer))
     }
 
     /// A next-page address as the answer to `ask` gave it, without credentials; refused when it leads to another host.

@@ -128,8 +128,6 @@ pub struct Counts {
     pub deletes: u64,
     /// Records that were not there often enough to be taken as gone.
     pub departures: u64,
-    /// What becomes of those: `unlinked`.
-    pub departed: &'static str,
 }
 
 /// A brake that holds.
@@ -161,7 +159,7 @@ pub fn check(guards: &Guards, counts: &[Counts]) -> Vec<Tripped> {
                 "max_deletes",
                 guards.max_deletes,
                 count.departures,
-                format!("{} records have gone at {at} and would be {}", count.departures, count.departed),
+                format!("{} records have gone at {at} and would be unlinked", count.departures),
             ),
         ];
         for (guard, limit, found, what) in caps {

@@ -189,17 +189,6 @@ pub enum WriteCheckFile {
     Trust,
 }
 
-/// See [`super::OnDelete`].
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnDeleteFile {
-    /// Unlink here, keep elsewhere.
-    #[default]
-    Unlink,
-    /// Delete elsewhere too.
-    Delete,
-}
-
 /// `[[syncs]]`
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -212,9 +201,6 @@ pub struct SyncFile {
     pub between: Vec<String>,
     /// Where people who are missing are created; everywhere without it.
     pub create: Option<Vec<String>>,
-    /// What follows when a person is deleted at one of them.
-    #[serde(default)]
-    pub on_delete: OnDeleteFile,
     /// Who wins, by field; `default` for the rest.
     #[serde(default)]
     pub conflict: BTreeMap<String, PolicyFile>,

@@ -18,15 +18,15 @@ use toml::de::{DeTable, DeValue};
 
 use super::extract::{extract, variable};
 use super::file::{
-    ConnectionFile, FallbackFile, File, FlowFile, HooksFile, LinkFile, OnDeleteFile, PolicyFile, ServeFile, StoreFile,
-    SyncFile, TelemetryFile, WriteCheckFile,
+    ConnectionFile, FallbackFile, File, FlowFile, HooksFile, LinkFile, PolicyFile, ServeFile, StoreFile, SyncFile,
+    TelemetryFile, WriteCheckFile,
 };
 use super::places::Places;
 use super::quote::{quotable, secret_at, value_in_line, without_credentials};
 use super::secret::Reference;
 use super::{
-    Config, ConnectionConfig, Fallback, FlowConfig, Link, OnDelete, ServeConfig, StoreConfig, SyncConfig,
-    TelemetryConfig, WriteCheck,
+    Config, ConnectionConfig, Fallback, FlowConfig, Link, ServeConfig, StoreConfig, SyncConfig, TelemetryConfig,
+    WriteCheck,
 };
 use crate::schedule::Schedule;
 use crate::templates::Condition;
@@ -583,10 +583,6 @@ fn sync_config(
         kind: file.kind,
         between: file.between,
         create: file.create,
-        on_delete: match file.on_delete {
-            OnDeleteFile::Unlink => OnDelete::Unlink,
-            OnDeleteFile::Delete => OnDelete::Delete,
-        },
         conflict,
         guard,
         identity,

@@ -82,16 +82,6 @@ pub enum WriteCheck {
     Trust,
 }
 
-/// What follows when a person is deleted at one system.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnDelete {
-    /// Nothing elsewhere; they are not created there again.
-    #[default]
-    Unlink,
-    /// They are deleted elsewhere too, unless somebody edited them there.
-    Delete,
-}
-
 /// One configured account.
 #[derive(Clone, Debug)]
 pub struct ConnectionConfig {
@@ -130,8 +120,6 @@ pub struct SyncConfig {
     pub between: Vec<String>,
     /// Where people who are missing are created; everywhere without it.
     pub create: Option<Vec<String>>,
-    /// What follows from a deletion.
-    pub on_delete: OnDelete,
     /// Who wins.
     pub conflict: Policies,
     /// What makes a plan wait for a person.

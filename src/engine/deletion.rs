@@ -9,7 +9,6 @@ use serde_json::json;
 use super::observe::observe;
 use super::session::{STREAM, Session};
 use super::{Engine, EngineError};
-use crate::config::{OnDelete, SyncConfig};
 use crate::store::{NewConflict, Reconciled, Record, RecordState};
 
 /// Complete readings in a row that must miss a record.
@@ -78,11 +77,8 @@ impl Departures {
     }
 
     /// What the queue says of a record that is gone.
-    pub fn notice(&self, entity: i64, record: &Record, policy: &SyncConfig) -> NewConflict {
-        let consequence = match policy.on_delete {
-            OnDelete::Unlink => "unlinked here and kept elsewhere; it is not created here again",
-            OnDelete::Delete => "deleted elsewhere too, unless somebody edited it there meanwhile",
-        };
+    pub fn notice(&self, entity: i64, record: &Record) -> NewConflict {
+        let consequence = "unlinked here and kept elsewhere; it is not created here again";
         NewConflict {
             kind: GONE.to_owned(),
             key: format!("deletion:{}", record.id),
@@ -92,7 +88,7 @@ impl Departures {
             detail: json!({
                 "connection": record.connection, "external_id": record.external_id, "consequence": consequence,
             }),
-            settled: Some(format!("on_delete: {consequence}")),
+            settled: Some(consequence.to_owned()),
         }
     }
 }
@@ -210,10 +206,6 @@ impl Engine {
                     known: known.live + known.missing,
                     live_now: known.live,
                     departures: self.store.count_missing(name, STREAM, SIGHTINGS).await?,
-                    departed: match sync.on_delete {
-                        OnDelete::Unlink => "unlinked",
-                        OnDelete::Delete => "deleted elsewhere too",
-                    },
                     ..Counts::default()
                 });
             }

@@ -333,7 +333,7 @@ impl Engine {
             elsewhere: false,
             refused: BTreeSet::new(),
         };
-        planner.departures(&person, departures, policy);
+        planner.departures(&person, departures);
         for (&index, side) in sides.iter().zip(&merged.sides) {
             planner.update(&person.records[index], side);
         }
@@ -524,10 +524,10 @@ impl Planner<'_> {
         self.push(wired, Action::Create, fields, Fields::new(), cost, reason, None);
     }
 
-    /// Deletes follow only where the sync says so, and never over an edit.
-    fn departures(&mut self, person: &Person, departures: &Departures, policy: &SyncConfig) {
+    /// Tells of records that are gone. Nothing is deleted elsewhere for it.
+    fn departures(&mut self, person: &Person, departures: &Departures) {
         for record in person.records.iter().filter(|record| departures.leaves_now(record)) {
-            self.batch.out.conflicts.push(departures.notice(self.entity, record, policy));
+            self.batch.out.conflicts.push(departures.notice(self.entity, record));
         }
     }
 
@@ -614,6 +614,7 @@ pub(super) fn refusal<'a>(
 ) -> Option<&'a Conflict> {
     open.iter().find(|conflict| {
         conflict.kind == "refused"
+            && conflict.state == ConflictState::Open
             && conflict.entity_id == Some(entity)
             && conflict.detail["connection"] == connection
             && conflict.detail["fields"].get(field).is_some_and(|value| *value == json!(slot))

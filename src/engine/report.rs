@@ -240,8 +240,7 @@ pub struct PlanReport {
     pub hash: String,
     /// How many of what.
     pub counts: Vec<PlannedCount>,
-    /// Records that have gone, and what is left of their people is kept: nothing is written for it. Where `on_delete` deletes
-    /// elsewhere, that is among the operations.
+    /// Records that have gone, and what is left of their people is kept: nothing is written for it.
     #[serde(default)]
     pub departures: Vec<Departed>,
     /// Cost and time by connection.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use counterpart::config::{Config, OnDelete, StoreConfig, SyncConfig};
+use counterpart::config::{Config, StoreConfig, SyncConfig};
 use counterpart::engine::{Engine, Pace, PlanHeader, Silent};
 use counterpart::store::{Store, StoreOptions};
 use counterpart_connectors::Clock;
@@ -71,7 +71,6 @@ fn sync(index: usize, between: &[&str]) -> SyncConfig {
         kind: "contact".to_owned(),
         between: between.iter().map(|name| (*name).to_owned()).collect(),
         create: None,
-        on_delete: OnDelete::Unlink,
         conflict: Policies::default(),
         guard: Guards::default(),
         identity: IdentityRules::default(),

@@ -14,10 +14,9 @@ const TOPIC: usize = 80;
 /// The hints of a delivery. One event that cannot be read does not cost the others of its batch.
 pub(super) fn intake(facts: &HookFacts, delivery: &Delivery<'_>, redactor: &Redactor) -> Result<Intake, HookRefusal> {
     let body = delivery.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(delivery.body);
-    let mut read: Value = serde_json::from_slice(body).map_err(|_| {
+    let read = odd::read(body).map_err(|_| {
         unreadable("the body is no JSON: does the webhook send its default payload, or one of somebody's own?")
     })?;
-    odd::without_nul(body, &mut read);
     let body = read;
     let events = match &facts.events {
         None => std::slice::from_ref(&body),

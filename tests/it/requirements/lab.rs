@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use counterpart::config::{Config, OnDelete, StoreConfig, SyncConfig};
+use counterpart::config::{Config, StoreConfig, SyncConfig};
 use counterpart::engine::{Engine, Pace, RunReport, Silent};
 use counterpart::store::{Conflict, ConflictFilter, Record, Store, StoreOptions};
 use counterpart_connectors::{Clock, Millis, Transport};
@@ -64,7 +64,6 @@ impl Lab {
                 kind: "contact".to_owned(),
                 between: names.clone(),
                 create: None,
-                on_delete: OnDelete::Unlink,
                 conflict: Policies { default: Policy::Order(names), fields: BTreeMap::new() },
                 guard: Guards::default(),
                 identity: IdentityRules::default(),

@@ -466,3 +466,47 @@ async fn what_is_over_is_forgotten_at_the_end_of_a_run() {
     assert_eq!(lab.company("shop", &person.email.expect("everybody has one")), Some("Elsewhere".to_owned()));
     lab.assert_quiet().await;
 }
+
+/// Updates at one system are answered 422.
+struct Denying {
+    network: std::sync::Arc<crate::sim::InProcess>,
+    system: &'static str,
+}
+
+#[async_trait::async_trait]
+impl counterpart_connectors::Transport for Denying {
+    async fn send(
+        &self,
+        request: http::Request<bytes::Bytes>,
+    ) -> Result<http::Response<bytes::Bytes>, counterpart_connectors::TransportError> {
+        let is_there = request.uri().path().split('/').nth(1) == Some(self.system);
+        if is_there && matches!(*request.method(), http::Method::PUT | http::Method::PATCH) {
+            let answer = http::Response::builder().status(422).header("content-type", "application/json");
+            return Ok(answer.body(bytes::Bytes::from_static(b"{\"message\":\"no\"}")).expect("an answer"));
+        }
+        self.network.send(request).await
+    }
+}
+
+/// Given a value that a vendor refuses, then it is not sent again; when somebody says that the cause is mended, it is.
+#[tokio::test]
+async fn a_refused_value_is_tried_again_when_somebody_says_so() {
+    let lab = Lab::new(&[("house", Vendor::Crm), ("support", Vendor::Chatwoot)]).await;
+    let person = lab.add("house", &someone("Ana", "Lind", "ana@example.test"));
+    lab.run().await;
+    lab.edit("house", &person, "company", Some("Alpha"));
+    lab.clock.advance(HOUR);
+    let engine = lab.engine(std::sync::Arc::new(Denying { network: lab.network(), system: "support" }));
+    engine.sync(&[]).await.expect("it ends");
+    let entry = lab.queue().await.pop().expect("an entry");
+    assert_eq!(entry.kind, "refused", "{entry:?}");
+    lab.clock.advance(HOUR);
+    lab.run().await;
+    assert_eq!(lab.company("support", "ana@example.test"), None, "nobody has looked at it");
+    engine.decide(entry.id, &Decision::Done).await.expect("an answer");
+    lab.clock.advance(HOUR);
+    lab.run().await;
+    assert_eq!(lab.company("support", "ana@example.test").as_deref(), Some("Alpha"));
+    let left = lab.queue().await;
+    assert!(left.iter().all(|entry| entry.closed_at.is_some()), "{left:?}");
+}

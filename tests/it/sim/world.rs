@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use counterpart::config::{Config, ConnectionConfig, OnDelete, StoreConfig, SyncConfig, WriteCheck};
+use counterpart::config::{Config, ConnectionConfig, StoreConfig, SyncConfig, WriteCheck};
 use counterpart::engine::{Engine, EngineError, Pace, RunReport, Silent};
 use counterpart::store::{Store, StoreOptions};
 use counterpart_connectors::{Clock, Millis};
@@ -343,7 +343,6 @@ fn config(plan: &WorldPlan) -> Config {
             kind: "contact".to_owned(),
             between,
             create: None,
-            on_delete: OnDelete::Unlink,
             conflict: Policies { default: Policy::Order(names.clone()), fields: BTreeMap::new() },
             guard: Guards::default(),
             identity: IdentityRules::default(),
