@@ -4,6 +4,7 @@
 //! whole plan, and only then writes. Whatever a far end answers is observed and becomes the new base, so that an echo is
 //! no change. When answers changed something, the run goes round again until nothing is left to do.
 
+mod aftermath;
 mod audit;
 mod check;
 mod conformance;
@@ -26,6 +27,7 @@ mod reconcile;
 mod report;
 mod reread;
 mod revert;
+mod route;
 mod run;
 mod session;
 mod silence;

@@ -7,8 +7,10 @@ use counterpart_core::business::{Party, Subject, Ticket, TicketStatus};
 use counterpart_core::{Slot, Value};
 
 use super::EngineError;
-use super::deliver::{Looked, NO_ROUTE, NO_ROUTE_MS, Todo, Verdict, count};
+use super::aftermath::Looked;
+use super::deliver::{Todo, Verdict, count};
 use super::happen::CONVERSATION;
+use super::route::{NO_ROUTE, NO_ROUTE_MS};
 use super::session::Wired;
 use super::worker::{Pass, Worker};
 use crate::config::FlowConfig;
