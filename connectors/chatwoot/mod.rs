@@ -74,10 +74,17 @@ impl Chatwoot {
     async fn open(&self, cx: &Cx, act: Act<'_>) -> Result<Acted, ConnectorError> {
         let contact = rest::segment(act.conversation)?;
         let path = format!("{}/contacts/{contact}/contactable_inboxes", account_path(cx));
-        let (answer, _) = cx.http.json(cx.lane, &Ask::new(Purpose::Fetch, Method::GET, path)).await?;
+        let ask = Ask::new(Purpose::Fetch, Method::GET, path);
+        // Nothing has been sent yet: what is answered oddly here, as during maintenance, is asked for again.
+        let odd = |why: String| ConnectorError::new(ErrorKind::Unavailable, why);
+        let (answer, _) = cx.http.json(cx.lane, &ask).await.map_err(|error| match error.kind {
+            ErrorKind::Contract => odd(error.message),
+            _ => error,
+        })?;
         let inbox = inbox_id(cx);
         let offers = answer["payload"].as_array();
-        let Some(offer) = offers.into_iter().flatten().find(|offer| is_numbered(&offer["inbox"], &inbox)) else {
+        let offers = offers.ok_or_else(|| odd(format!("{}: there is no list at `/payload`", cx.http.what(&ask))))?;
+        let Some(offer) = offers.iter().find(|offer| is_numbered(&offer["inbox"], &inbox)) else {
             return Err(ConnectorError::unsupported(format!(
                 "Chatwoot does not offer inbox {inbox} for contact {contact}: its channel needs an address that they lack, or \
                  only the customer can begin there"

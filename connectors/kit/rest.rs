@@ -357,9 +357,11 @@ fn location_id(answer: &Answer) -> Option<String> {
 
 fn wrong_shape(cx: &Cx, ask: &Ask<'_>, place: &str) -> ConnectorError {
     let place = if place.is_empty() { "the answer itself".to_owned() } else { format!("`{place}` in the answer") };
-    ConnectorError::contract(format!("{}: {place} is not a list of records; is base_url right?", cx.http.what(ask)))
+    let message = format!("{}: {place} is not a list of records; is base_url right?", cx.http.what(ask));
+    ConnectorError { status: Some(200), ..ConnectorError::contract(message) }
 }
 
 fn without_id(cx: &Cx, ask: &Ask<'_>, place: &str) -> ConnectorError {
-    ConnectorError::contract(format!("{}: a record has no id at `{place}`", cx.http.what(ask)))
+    let message = format!("{}: a record has no id at `{place}`", cx.http.what(ask));
+    ConnectorError { status: Some(200), ..ConnectorError::contract(message) }
 }

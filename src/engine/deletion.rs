@@ -100,13 +100,15 @@ impl Engine {
         let names: Vec<String> = session.wired.keys().cloned().collect();
         let before = session.started_at;
         let mut after = 0;
+        // Whoever does not answer now is asked by the next run.
+        let mut unasked = BTreeSet::new();
         loop {
             let found = self.store.absent_records(STREAM, &names, SIGHTINGS, before, after, BATCH).await?;
             let Some(last) = found.last() else { return Ok(()) };
             after = last.id;
             for record in found {
                 let wired = &session.wired[&record.connection];
-                if !wired.capabilities().fetch {
+                if !wired.capabilities().fetch || unasked.contains(&record.connection) {
                     continue;
                 }
                 match wired.connection.fetch(Lane::Audit, STREAM, &record.external_id).await {
@@ -116,6 +118,9 @@ impl Engine {
                     }
                     Err(error) if error.kind != ErrorKind::NotFound => {
                         self.note(&format!("{}: {}", wired.name, error.message));
+                        if error.kind.is_passing() {
+                            unasked.insert(record.connection);
+                        }
                     }
                     _ => self.store.absent(record.id, self.clock.now()).await?,
                 }

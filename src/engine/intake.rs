@@ -46,7 +46,11 @@ impl Worker<'_> {
             match self.take_in(wired, hints, &mut outcomes).await? {
                 Ok(()) => done.push(hook.id),
                 // Whoever works next finds it as it is.
-                Err(error) if error.kind == ErrorKind::Stopped => break,
+                Err(error) if error.kind == ErrorKind::Stopped => {
+                    turn.more = false;
+                    turn.resting.insert(wired.name.clone());
+                    break;
+                }
                 Err(error) => {
                     let now = self.engine.clock.now();
                     let again = hook.attempts + 1 < MAX_ATTEMPTS

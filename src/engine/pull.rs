@@ -25,6 +25,8 @@ use crate::store::{Incoming, PageOutcome, Scan, StreamState};
 const OVERLAP_MS: Millis = 10 * 60_000;
 /// A full scan of a vendor that has a change cursor is due again after this long; it finds deletions.
 const FULL_SCAN_EVERY_MS: Millis = 20 * 3_600_000;
+/// Newest pages that are read between two portions of everything, where the vendor does not say what changed.
+const HEAD_PAGES: u64 = 2;
 /// Walks over one stream that are tried until two agree.
 const MAX_PASSES: i64 = 3;
 
@@ -99,7 +101,7 @@ impl Engine {
             }
             Err(other) => return Err(other),
         }
-        if report.why.as_deref() != Some(STOPPED) {
+        if report.more || report.why.as_deref() != Some(STOPPED) {
             self.keep_outcome(&report).await?;
         }
         span.record("rows", i64::try_from(report.pulled).ok()).record("complete", report.complete);
@@ -163,7 +165,7 @@ impl Engine {
             return self.full_scan(source, Lane::Audit, &mut state, None, portion, report).await;
         };
         if capabilities.head {
-            self.head_scan(source, &mut state, report).await?;
+            self.head_scan(source, None, &mut state, report).await?;
         }
         if pages > 0 {
             self.deep_scan(source, pages, &mut state, report).await?;
@@ -183,7 +185,8 @@ impl Engine {
             let from = state.watermark.unwrap_or_else(|| began(everything, state));
             self.since_scan(source, from, state, report).await
         } else if source.capabilities.head {
-            self.head_scan(source, state, report).await
+            // What was there when everything began to be read is met by that.
+            self.head_scan(source, Some(HEAD_PAGES), state, report).await
         } else {
             Ok(())
         }
@@ -214,6 +217,7 @@ impl Engine {
             if !matches!(ended, Ended::AtEnd) {
                 report.complete = false;
                 report.why = Some(STOPPED.to_owned());
+                report.more = matches!(ended, Ended::PageLimit);
                 return Ok(());
             }
             scan.passes += 1;
@@ -300,12 +304,13 @@ impl Engine {
     async fn head_scan(
         &self,
         source: &Source,
+        pages: Option<u64>,
         state: &mut StreamState,
         report: &mut StreamReport,
     ) -> Result<(), EngineError> {
         let mut scan = self.store.begin_scan(&source.wired.name, &source.stream, HEAD, self.clock.now()).await?;
         let (walk, ended) =
-            self.walk(source, Lane::Incremental, PullMode::Head, &mut scan, state, None, report).await?;
+            self.walk(source, Lane::Incremental, PullMode::Head, &mut scan, state, pages, report).await?;
         self.close_partial(source, scan, &walk, &ended, state, report).await
     }
 

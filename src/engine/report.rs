@@ -65,6 +65,9 @@ pub struct StreamReport {
     /// Why it is not complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Whether only a portion of what is due was wanted, and went well.
+    #[serde(skip)]
+    pub more: bool,
 }
 
 /// Operations of one sync by what became of them.

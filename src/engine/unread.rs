@@ -72,7 +72,7 @@ impl Engine {
     pub(super) async fn keep_outcome(&self, report: &StreamReport) -> std::result::Result<(), EngineError> {
         let StreamReport { connection, stream, .. } = report;
         let before = unread_stream(&self.store, connection, stream).await?;
-        if report.complete {
+        if report.complete || report.more {
             if before.is_some() {
                 self.store.meta_delete(&key(connection, stream)).await?;
             }

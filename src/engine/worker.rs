@@ -204,27 +204,36 @@ impl Worker<'_> {
     pub async fn read(&self) -> Result<Vec<StreamReport>, EngineError> {
         let mut reports = Vec::new();
         let all: Vec<&Arc<Wired>> = self.wired.values().collect();
-        for one in self.engine.each(all, |wired| self.read_streams(wired, None)).await {
+        for one in self.engine.each(all, |wired| self.read_streams(wired)).await {
             reports.extend(one?);
         }
         Ok(reports)
     }
 
-    /// Reads the streams of one connection, a long reading of everything only for some pages: what changed meanwhile comes
-    /// first. Whether there is more to be read at once.
-    pub async fn read_some(&self, connection: &str) -> Result<bool, EngineError> {
-        let Some(wired) = self.wired.get(connection) else { return Ok(false) };
-        let reports = self.read_streams(wired, Some(PORTION)).await?;
-        Ok(reports.iter().any(|report| !report.ended) && !self.engine.is_stopped())
+    /// Reads streams of one connection, a long reading of everything only for some pages: what changed meanwhile comes first.
+    /// Returns the streams of which there is more to be read at once; `these` are to be read then, and without it all.
+    pub async fn read_some(&self, connection: &str, these: Option<&[String]>) -> Result<Vec<String>, EngineError> {
+        let Some(wired) = self.wired.get(connection) else { return Ok(Vec::new()) };
+        let mut more = Vec::new();
+        for source in self.sources_of(wired).filter(|source| these.is_none_or(|these| these.contains(&source.stream))) {
+            if self.read_stream(source, Some(PORTION)).await?.more {
+                more.push(source.stream.clone());
+            }
+        }
+        Ok(more)
     }
 
-    async fn read_streams(&self, wired: &Arc<Wired>, pages: Option<u64>) -> Result<Vec<StreamReport>, EngineError> {
+    async fn read_streams(&self, wired: &Arc<Wired>) -> Result<Vec<StreamReport>, EngineError> {
         let mut reports = Vec::new();
         for source in self.sources_of(wired) {
-            self.live_since(source).await?;
-            reports.push(self.engine.pull(source, pages).await?);
+            reports.push(self.read_stream(source, None).await?);
         }
         Ok(reports)
+    }
+
+    async fn read_stream(&self, source: &Source, pages: Option<u64>) -> Result<StreamReport, EngineError> {
+        self.live_since(source).await?;
+        self.engine.pull(source, pages).await
     }
 
     /// Reads what webhooks pointed at, derives events, and does what is due in chats, until nothing more is due.

@@ -100,13 +100,15 @@ async fn turns(desk: &Desk, worker: &Worker<'_>, connection: &str, until: &Cance
 }
 
 async fn readings(desk: &Desk, worker: &Worker<'_>, connection: &str, until: &CancellationToken) {
+    let mut begun: Option<Vec<String>> = None;
     while !until.is_cancelled() {
-        let more = worker.read_some(connection).await.unwrap_or_else(|error| {
+        let more = worker.read_some(connection, begun.as_deref()).await.unwrap_or_else(|error| {
             tracing::error!(connection, %error, "a reading failed; the next one goes on");
-            false
+            Vec::new()
         });
         desk.bells.ring(connection);
-        if more {
+        begun = Some(more).filter(|more| !more.is_empty());
+        if begun.is_some() {
             continue;
         }
         let next = desk.now() + desk.engine.config().serve.poll_ms;

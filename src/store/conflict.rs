@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::json::{from_optional, from_text, to_text};
 use super::keys::indexed;
 use super::record::{mark_dirty, mark_dirty_where};
-use super::sequence::{Sequence, draw};
+use super::sequence::{Sequence, draw, hold_records};
 use super::tables::conflict::{Column, Entity, Model};
 use super::tables::{conflict_record, link, record};
 use super::{BATCH, Millis, Result, Store, StoreError, of_tenant};
@@ -148,6 +148,7 @@ impl Store {
     /// Stores a person's answer; the records it is about are looked at again and follow it.
     pub async fn resolve_conflict(&self, id: i64, resolution: &Value, now: Millis) -> Result<()> {
         let tx = self.begin().await?;
+        hold_records(&tx).await?;
         let row = Entity::find_by_id(id)
             .filter(Column::Tenant.eq(self.tenant()))
             .filter(Column::ClosedAt.is_null())

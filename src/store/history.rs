@@ -11,6 +11,9 @@ use super::tables::history::{ActiveModel, Column, Entity};
 use super::tables::{message, record};
 use super::{MessageState, Millis, RecordState, Result, Store};
 
+/// No pause is longer: what waits for longer was put off by a clock that was ahead.
+const LONGEST_PAUSE_MS: Millis = 2 * 3_600_000;
+
 /// A conversation whose messages are to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {
@@ -79,7 +82,7 @@ impl Store {
             .filter(Condition::any().add(Column::Fingerprint.is_null()).add(
                 Expr::col((Entity, Column::Fingerprint)).ne(Expr::col((record::Entity, record::Column::Fingerprint))),
             ))
-            .filter(tried().lte(now))
+            .filter(Condition::any().add(tried().lte(now)).add(tried().gt(now + LONGEST_PAUSE_MS)))
             .order_by_asc(tried())
             .order_by_asc(record::Column::Id)
             .limit(limit)

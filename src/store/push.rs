@@ -9,6 +9,7 @@ use super::json::to_text;
 use super::observe::{Place, Then};
 use super::reconcile::new_or_old;
 use super::record::mark_dirty;
+use super::sequence::hold_records;
 use super::tables::{link, outbox as table, record};
 use super::{Incoming, Millis, NewConflict, OpState, RecordState, Result, Store, conflict, outbox};
 
@@ -47,6 +48,7 @@ impl Store {
     /// Stores what became of a write, at once: a create's record is inserted and linked.
     pub async fn finish_push(&self, result: &OpResult, now: Millis) -> Result<()> {
         let tx = self.begin().await?;
+        hold_records(&tx).await?;
         let row = outbox::find(&tx, self.tenant(), &result.op_id).await?;
         let (state, error) = (result.state, result.error.as_deref());
         outbox::settle(&tx, &row, state, error, result.answer.as_ref(), now).await?;

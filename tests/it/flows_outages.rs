@@ -199,23 +199,62 @@ async fn a_long_first_reading_hides_no_news() {
         lab.clock.advance(HOUR);
         let engine = lab.engine(lab.network());
         let worker = engine.worker().await.expect("nobody else works");
-        worker.read_some("chat").await.expect("it reads");
-        assert!(worker.read_some("shop").await.expect("it reads"), "there is more to be read");
+        worker.read_some("chat", None).await.expect("it reads");
+        assert!(!worker.read_some("shop", None).await.expect("it reads").is_empty(), "there is more to be read");
         lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
         lab.clock.advance(MINUTE);
-        let mut more = worker.read_some("shop").await.expect("it reads");
+        let mut more = worker.read_some("shop", None).await.expect("it reads");
         assert_eq!(worker.pass().await.expect("it works").sent, 1, "{shop:?} {:?}", lab.intents().await);
-        while more {
-            more = worker.read_some("shop").await.expect("it reads");
+        while !more.is_empty() {
+            more = worker.read_some("shop", Some(&more)).await.expect("it reads");
         }
         worker.pass().await.expect("it works");
         assert_eq!(lab.told("chat").len(), 1, "{shop:?}: history reaches nobody");
         lab.clock.advance(MINUTE);
         lab.sandbox.place_order(lab.clock.now(), "shop", &order("ana@example.test", "on-hold"));
         lab.clock.advance(MINUTE);
-        assert!(!worker.read_some("shop").await.expect("it reads"), "{shop:?}: all is read");
+        assert!(worker.read_some("shop", None).await.expect("it reads").is_empty(), "{shop:?}: all is read");
         worker.pass().await.expect("it works");
         assert_eq!(lab.told("chat").len(), 2, "{shop:?}");
         worker.close().await.expect("it ends");
     }
+}
+
+/// Given a system that hangs, then a reading of it is over, and begins anew with the next poll.
+#[tokio::test]
+async fn a_reading_that_fails_is_not_made_again_at_once() {
+    let lab = shop_and_chat(Vendor::Chatwoot).await;
+    lab.ana().await;
+    let hanging = Hanging::at(&lab, "shop");
+    let engine = lab.engine(hanging.clone());
+    let worker = engine.worker().await.expect("nobody else works");
+    let more = worker.read_some("shop", None).await.expect("it is told in the report");
+    assert!(more.is_empty() && hanging.calls.load(Ordering::SeqCst) > 0, "{more:?}");
+    worker.close().await.expect("it ends");
+}
+
+/// Given a chat with a thousand conversations that are read for the first time, then each page is read once, and between
+/// portions only the newest pages are.
+#[tokio::test]
+async fn what_is_read_in_portions_is_read_once() {
+    let mut lab = Lab::new(&[("chat", Vendor::Chatwoot), ("shop", Vendor::Woocommerce)]).await;
+    lab.config.flows = vec![flow(EventKind::OrderCreated, ActKind::Send, Some("order-confirmation"))];
+    let person = lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
+    for _ in 0..1_000 {
+        lab.sandbox.open_chat(lab.clock.now(), "chat", &person, Some("Hello?"));
+    }
+    lab.run().await;
+    lab.sandbox.clear_log();
+    let engine = lab.engine(lab.network());
+    let worker = engine.worker().await.expect("nobody else works");
+    let (mut portions, mut more) = (0, vec!["conversation".to_owned()]);
+    while !more.is_empty() {
+        more = worker.read_some("chat", Some(&more)).await.expect("it reads");
+        portions += 1;
+    }
+    worker.close().await.expect("it ends");
+    let known = lab.store.counts("chat", "conversation").await.expect("a count");
+    let calls = lab.sandbox.log().iter().filter(|call| call.instance == "chat").count();
+    assert_eq!(known.live, 1_000);
+    assert!(portions >= 2 && calls <= 1_000 / 25 + 3 * portions, "{calls} calls in {portions} portions");
 }
