@@ -242,6 +242,7 @@ async fn what_is_read_in_portions_is_read_once() {
     let person = lab.add("chat", &someone("Ana", "Lind", "ana@example.test"));
     for _ in 0..1_000 {
         lab.sandbox.open_chat(lab.clock.now(), "chat", &person, Some("Hello?"));
+        lab.clock.advance(MINUTE / 30);
     }
     lab.run().await;
     lab.sandbox.clear_log();
