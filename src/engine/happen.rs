@@ -18,8 +18,8 @@ pub(super) const CONTACT: &str = "contact";
 pub(super) const CONVERSATION: &str = "conversation";
 pub(super) const REQUESTER: &str = "requester";
 
-/// Records looked at at once.
-const BATCH: u64 = 200;
+/// Records looked at in one commit: few, because webhooks wait for it before they are answered.
+const BATCH: u64 = 20;
 
 impl Worker<'_> {
     /// Stores what happened to the records of a stream since they were last looked at.
