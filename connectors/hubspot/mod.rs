@@ -107,15 +107,7 @@ impl Hubspot {
         let rows: Vec<_> = records.iter().map(|record| (record.id.clone(), time_of(record))).collect();
         let next = position.after(&rows, usize::try_from(limit).unwrap_or(usize::MAX))?;
         let next = next.map(|next| serde_json::to_string(&next).expect("a number and a text always serialise"));
-        Ok(Page {
-            records,
-            next,
-            total: None,
-            server_time: answer.server_time,
-            capped: false,
-            steady: true,
-            left_out: 0,
-        })
+        Ok(Page { records, next, server_time: answer.server_time, steady: true, ..Page::default() })
     }
 
     async fn search(

@@ -241,15 +241,7 @@ impl Shopify {
             _ => return Err(ConnectorError::contract("shopify: the answer does not say how the list goes on")),
         };
         // A cursor is the place of the last row in the order, not a number of rows.
-        Ok(Page {
-            records,
-            next,
-            total: None,
-            server_time: answer.server_time,
-            capped: false,
-            steady: true,
-            left_out: 0,
-        })
+        Ok(Page { records, next, server_time: answer.server_time, steady: true, ..Page::default() })
     }
 
     async fn order(

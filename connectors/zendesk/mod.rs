@@ -69,15 +69,7 @@ impl Zendesk {
         let over = body["end_of_stream"].as_bool().ok_or_else(|| wrong("it does not say `end_of_stream`"))?;
         let cursor = paging::text_of(&body["after_cursor"]).filter(|_| !over);
         let next = paging::next(&facts.list.page, walk, cursor, &records)?.map(|walk| walk.cursor());
-        Ok(Page {
-            records,
-            next,
-            total: None,
-            server_time: answer.server_time,
-            capped: false,
-            steady: true,
-            left_out: 0,
-        })
+        Ok(Page { records, next, server_time: answer.server_time, steady: true, ..Page::default() })
     }
 }
 

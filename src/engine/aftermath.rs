@@ -124,8 +124,7 @@ impl Worker<'_> {
             Err(error) => return Ok(Err(error)),
         };
         let own = self.engine.store.own_messages(&wired.name, conversation).await?;
-        let marks = self.engine.document(&wired.name, "message");
-        let marked = marks.is_some_and(|document| document.reads("mark"));
+        let marked = self.engine.reads_marks(&wired.name);
         let ours = thread.into_iter().filter(|(_, message)| !own.contains(&message.id) && is_it(message, row, marked));
         // Of several attempts the one counts that the customer has.
         Ok(Ok(ours.min_by_key(|(_, message)| message.undelivered().is_some())))

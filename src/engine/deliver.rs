@@ -103,7 +103,8 @@ fn message_span(wired: &Wired, row: &Message) -> Span {
 impl Worker<'_> {
     /// Does some of what is due at one connection, what a customer waits for first. Ends where the vendor is not to be asked
     /// for now, and after each thing for which nobody waits: something more urgent may have come meanwhile.
-    pub(super) async fn deliver(&self, wired: &Arc<Wired>, turn: &mut Turn) -> Result<(), EngineError> {
+    pub(super) async fn deliver(&self, wired: &Arc<Wired>) -> Result<Turn, EngineError> {
+        let mut turn = Turn::default();
         // Nobody else sends here, so that an attempt which says it is under way was cut off: by the end of a process, or by
         // a store that did not take its outcome.
         let now = self.engine.clock.now();
@@ -111,25 +112,25 @@ impl Worker<'_> {
         let rows = self.engine.store.next_messages(&wired.name, self.engine.clock.now(), BATCH).await?;
         for row in rows {
             if self.engine.is_stopped() {
-                return Ok(());
+                return Ok(turn);
             }
             turn.tried += 1;
             let span = message_span(wired, &row);
             let go_on = match row.state {
                 MessageState::Unknown => self.look_for(wired, &row, &mut turn.pass).instrument(span).await?,
-                _ => self.attempt(wired, &row, turn).instrument(span).await?,
+                _ => self.attempt(wired, &row, &mut turn).instrument(span).await?,
             };
             if !go_on {
                 turn.resting.insert(wired.name.clone());
-                return Ok(());
+                return Ok(turn);
             }
             // What was looked at may be due again at once.
             turn.more = true;
             if lane(row.action) != Lane::Customer {
-                return Ok(());
+                return Ok(turn);
             }
         }
-        Ok(())
+        Ok(turn)
     }
 
     /// One row that may go out. False when the vendor is not to be asked for now.

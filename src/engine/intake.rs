@@ -9,9 +9,9 @@ use super::EngineError;
 use super::session::{STREAM, Source, Wired};
 use super::worker::{Turn, Worker};
 use crate::mutation::{self, Mutation};
-use crate::store::{Hook, Incoming};
+use crate::store::{DueHook, Incoming};
 
-/// Deliveries taken at once.
+/// Deliveries taken at once: more than calls, because many may point at one record.
 const BATCH: u64 = 200;
 /// How often a delivery's records are asked for before it is left to a person.
 const MAX_ATTEMPTS: i32 = 10;
@@ -31,11 +31,11 @@ type Outcomes = BTreeMap<(String, String), Taken>;
 impl Worker<'_> {
     /// Reads what some of the deliveries to one connection pointed at. Several that point at one record cost one call. Ends
     /// where the vendor is not to be asked for now.
-    pub(super) async fn intake(&self, wired: &Arc<Wired>, turn: &mut Turn) -> Result<(), EngineError> {
+    pub(super) async fn intake(&self, wired: &Arc<Wired>) -> Result<Turn, EngineError> {
         let hooks = self.engine.store.next_hooks(&wired.name, self.engine.clock.now(), BATCH).await?;
         let mut outcomes = Outcomes::new();
         let mut done = Vec::new();
-        turn.more |= hooks.len() as u64 == BATCH;
+        let mut turn = Turn { more: hooks.len() as u64 == BATCH, ..Turn::default() };
         for hook in &hooks {
             let hints = hints(hook);
             let asks = hints.iter().filter(|hint| !outcomes.contains_key(&key(hint))).count();
@@ -43,32 +43,28 @@ impl Worker<'_> {
                 turn.more = true;
                 break;
             }
-            match self.take_in(wired, hints, &mut outcomes).await? {
-                Ok(()) => done.push(hook.id),
-                // Whoever works next finds it as it is.
-                Err(error) if error.kind == ErrorKind::Stopped => {
-                    turn.more = false;
-                    turn.resting.insert(wired.name.clone());
-                    break;
-                }
-                Err(error) => {
-                    let now = self.engine.clock.now();
-                    let again = hook.attempts + 1 < MAX_ATTEMPTS
-                        || (error.kind.is_passing() && now - hook.received_at < PATIENCE_MS);
-                    let pause = BACKOFF_MS << hook.attempts.clamp(0, 10);
-                    let pause = if error.kind.is_passing() { pause.min(PAUSE_MS) } else { pause };
-                    self.engine.store.hook_failed(hook.id, &error.message, again.then_some(now + pause)).await?;
-                    if error.kind.is_passing() {
-                        turn.more = false;
-                        turn.resting.insert(wired.name.clone());
-                        break;
-                    }
-                }
+            let Err(error) = self.take_in(wired, hints, &mut outcomes).await? else {
+                done.push(hook.id);
+                continue;
+            };
+            let (is_stopped, is_passing) = (error.kind == ErrorKind::Stopped, error.kind.is_passing());
+            // Whoever works after a stop finds it as it is.
+            if !is_stopped {
+                let now = self.engine.clock.now();
+                let again = hook.attempts + 1 < MAX_ATTEMPTS || (is_passing && now - hook.received_at < PATIENCE_MS);
+                let pause = BACKOFF_MS << hook.attempts.clamp(0, 10);
+                let pause = if is_passing { pause.min(PAUSE_MS) } else { pause };
+                self.engine.store.hook_failed(hook.id, &error.message, again.then_some(now + pause)).await?;
+            }
+            if is_stopped || is_passing {
+                turn.more = false;
+                turn.resting.insert(wired.name.clone());
+                break;
             }
         }
         self.engine.store.hooks_done(&done, self.engine.clock.now()).await?;
-        turn.pass.hooks += done.len() as u64;
-        Ok(())
+        turn.pass.hooks = done.len() as u64;
+        Ok(turn)
     }
 
     async fn take_in(
@@ -132,7 +128,7 @@ impl Worker<'_> {
 }
 
 /// The records a delivery points at. A message tells that its conversation changed.
-fn hints(hook: &Hook) -> Vec<Hint> {
+fn hints(hook: &DueHook) -> Vec<Hint> {
     let mut hints: Vec<Hint> = serde_json::from_value(hook.hints.clone()).unwrap_or_default();
     for hint in hints.iter_mut().filter(|hint| hint.stream == "message") {
         if let Some(parent) = hint.parent.take() {

@@ -251,6 +251,11 @@ impl Engine {
         self.documents.get(&(connection.to_owned(), kind.to_owned()))
     }
 
+    /// Whether messages read at a connection show our mark.
+    fn reads_marks(&self, connection: &str) -> bool {
+        self.document(connection, "message").is_some_and(|document| document.reads("mark"))
+    }
+
     /// Loads the mappings of all configured connections and gets ready; opens nothing yet.
     pub fn new(
         config: Arc<Config>,

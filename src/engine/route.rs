@@ -250,8 +250,7 @@ impl Worker<'_> {
             (ActKind::Resolve, true) => Ok(Some("resolved already")),
             (ActKind::Resolve, false) => {
                 let own = self.engine.store.written_in(&wired.name, conversation).await?;
-                let marked =
-                    self.engine.document(&wired.name, "message").is_some_and(|document| document.reads("mark"));
+                let marked = self.engine.reads_marks(&wired.name);
                 let is_ours = |message: &business::Message| {
                     let is = |row: &Message| row.remote_id.as_ref() == Some(&message.id) || is_it(message, row, marked);
                     message.mark.is_some() || own.iter().any(is)

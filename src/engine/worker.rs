@@ -272,21 +272,13 @@ impl Worker<'_> {
 
     async fn turn_inner(&self, all: &[&Arc<Wired>]) -> Result<Turn, EngineError> {
         let mut turn = Turn::default();
-        let taken = self.engine.each(all, |wired| async move {
-            let mut turn = Turn::default();
-            self.intake(wired, &mut turn).await.map(|()| turn)
-        });
-        for one in taken.await {
+        for one in self.engine.each(all, |wired| self.intake(wired)).await {
             turn.add(one?);
         }
         for source in all.iter().flat_map(|wired| self.sources_of(wired)) {
             self.derive(source, &mut turn.pass).await?;
         }
-        let done = self.engine.each(all, |wired| async move {
-            let mut turn = Turn::default();
-            self.deliver(wired, &mut turn).await.map(|()| turn)
-        });
-        for one in done.await {
+        for one in self.engine.each(all, |wired| self.deliver(wired)).await {
             turn.add(one?);
         }
         self.ledger.flush().await?;

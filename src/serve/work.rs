@@ -111,12 +111,7 @@ async fn readings(desk: &Desk, worker: &Worker<'_>, connection: &str, until: &Ca
         if begun.is_some() {
             continue;
         }
-        let next = desk.now() + desk.engine.config().serve.poll_ms;
-        tokio::select! {
-            biased;
-            () = until.cancelled() => {}
-            () = desk.engine.clock().sleep_until(next) => {}
-        }
+        pause(desk, desk.now() + desk.engine.config().serve.poll_ms, until).await;
     }
 }
 
@@ -131,12 +126,7 @@ async fn silence(desk: &Desk, until: &CancellationToken) {
             Ok(unread) => desk.tell_unread(unread),
             Err(error) => tracing::error!(%error, "whether every stream could be read is not known"),
         }
-        let next = desk.now() + desk.engine.config().serve.poll_ms;
-        tokio::select! {
-            biased;
-            () = until.cancelled() => {}
-            () = desk.engine.clock().sleep_until(next) => {}
-        }
+        pause(desk, desk.now() + desk.engine.config().serve.poll_ms, until).await;
     }
 }
 
@@ -148,12 +138,7 @@ async fn histories(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) 
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "reading history failed; it goes on later"),
         }
-        let next = desk.now() + desk.engine.config().serve.poll_ms;
-        tokio::select! {
-            biased;
-            () = until.cancelled() => {}
-            () = desk.engine.clock().sleep_until(next) => {}
-        }
+        pause(desk, desk.now() + desk.engine.config().serve.poll_ms, until).await;
     }
 }
 
@@ -168,12 +153,7 @@ async fn subscriptions(desk: &Desk, worker: &Worker<'_>, until: &CancellationTok
             Ok(kept) => kept.iter().for_each(|(name, outcome)| tell_kept(desk, name, outcome)),
             Err(error) => tracing::error!(%error, "webhooks could not be looked after; it is tried again later"),
         }
-        let next = desk.now() + config.serve.check_hooks_ms;
-        tokio::select! {
-            biased;
-            () = until.cancelled() => {}
-            () = desk.engine.clock().sleep_until(next) => {}
-        }
+        pause(desk, desk.now() + config.serve.check_hooks_ms, until).await;
     }
 }
 
@@ -215,10 +195,15 @@ async fn lease(desk: &Desk, worker: &Worker<'_>, until: &CancellationToken) {
             }
             desk.engine.prune().await;
         }
-        tokio::select! {
-            biased;
-            () = until.cancelled() => {}
-            () = desk.engine.clock().sleep_until(now + RENEW_MS) => {}
-        }
+        pause(desk, now + RENEW_MS, until).await;
+    }
+}
+
+/// Waits for a time on the clock, or for the end of the work.
+async fn pause(desk: &Desk, at: Millis, until: &CancellationToken) {
+    tokio::select! {
+        biased;
+        () = until.cancelled() => {}
+        () = desk.engine.clock().sleep_until(at) => {}
     }
 }

@@ -1,10 +1,10 @@
 //! Events and what is to be done about them: stored together, each of them once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use counterpart_core::business::{EventKind, Subject};
 use counterpart_core::event::Known;
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, JoinType, PaginatorTrait, QueryFilter, QueryOrder,
     QuerySelect, Select,
@@ -225,13 +225,15 @@ impl Store {
     ) -> Result<u64> {
         let tx = self.begin().await?;
         hold_records(&tx).await?;
-        let mut stored = 0;
-        for event in events {
-            let id = draw(&tx, Sequence::Event, 1).await?;
-            if self.insert_event(&tx, id, connection, event, now).await? {
-                stored += 1;
-                message::insert(&tx, self.tenant(), id, &event.messages, now).await?;
-            }
+        let new = self.unknown(&tx, connection, events).await?;
+        for part in new.chunks(BATCH) {
+            let first = draw(&tx, Sequence::Event, i64::try_from(part.len()).expect("a part is short")).await?;
+            let numbered = || (first..).zip(part.iter().copied());
+            let rows = numbered().map(|(id, event)| self.event_row(id, connection, event, now));
+            Entity::insert_many(rows).exec_without_returning(&tx).await?;
+            let messages: Vec<_> =
+                numbered().flat_map(|(id, event)| event.messages.iter().map(move |message| (id, message))).collect();
+            message::insert(&tx, self.tenant(), &messages, now).await?;
         }
         for part in looked_at.chunks(BATCH) {
             record::Entity::update_many()
@@ -243,19 +245,39 @@ impl Store {
                 .await?;
         }
         tx.commit().await?;
-        Ok(stored)
+        Ok(new.len() as u64)
     }
 
-    /// False when it is known already.
-    async fn insert_event<C: ConnectionTrait>(
+    /// Those that are not stored yet, each once. Records are held, so that nobody else stores events now.
+    async fn unknown<'e, C: ConnectionTrait>(
         &self,
         tx: &C,
-        id: i64,
         connection: &str,
-        event: &NewEvent,
-        now: Millis,
-    ) -> Result<bool> {
-        let row = ActiveModel {
+        events: &'e [NewEvent],
+    ) -> Result<Vec<&'e NewEvent>> {
+        let mut known = BTreeSet::new();
+        for part in events.chunks(BATCH) {
+            let streams: BTreeSet<&str> = part.iter().map(|event| event.kind.topic().as_str()).collect();
+            let ids: BTreeSet<&str> = part.iter().map(|event| event.external_id.as_str()).collect();
+            let rows: Vec<(String, String, String)> = Entity::find()
+                .select_only()
+                .columns([Column::ExternalId, Column::Kind, Column::Nth])
+                .filter(Column::Tenant.eq(self.tenant()))
+                .filter(Column::Connection.eq(connection))
+                .filter(Column::Stream.is_in(streams))
+                .filter(Column::ExternalId.is_in(ids))
+                .into_tuple()
+                .all(tx)
+                .await?;
+            known.extend(rows);
+        }
+        // The kind says the stream.
+        let key = |event: &NewEvent| (event.external_id.clone(), event.kind.as_str().to_owned(), event.nth.clone());
+        Ok(events.iter().filter(|event| known.insert(key(event))).collect())
+    }
+
+    fn event_row(&self, id: i64, connection: &str, event: &NewEvent, now: Millis) -> ActiveModel {
+        ActiveModel {
             id: Set(id),
             tenant: Set(self.tenant().to_owned()),
             connection: Set(connection.to_owned()),
@@ -268,13 +290,7 @@ impl Store {
             live: Set(event.live),
             caused_by: Set(event.caused_by),
             subject: Set(to_text(&event.subject)),
-        };
-        let known = [Column::Tenant, Column::Connection, Column::Stream, Column::ExternalId, Column::Kind, Column::Nth];
-        let inserted = Entity::insert(row)
-            .on_conflict(OnConflict::columns(known).do_nothing().to_owned())
-            .exec_without_returning(tx)
-            .await?;
-        Ok(inserted == 1)
+        }
     }
 
     /// The events of a record that came after one of them: kinds in the order in which they were stored.

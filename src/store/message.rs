@@ -13,7 +13,7 @@ use sea_orm::{
 use super::json::{from_text, to_text};
 use super::sequence::{Sequence, draw};
 use super::tables::message::{ActiveModel, Column, Entity, Model};
-use super::{Millis, Result, Store, StoreError, of_tenant};
+use super::{BATCH, Millis, Result, Store, StoreError, of_tenant};
 
 /// Where a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumIter, DeriveActiveEnum)]
@@ -133,22 +133,21 @@ pub struct Message {
     pub updated_at: Millis,
 }
 
-/// Stores intents that are not known yet.
+/// Stores intents that are not known yet, each with the number of its event.
 pub(super) async fn insert<C: ConnectionTrait>(
     tx: &C,
     tenant: &str,
-    event_id: i64,
-    messages: &[NewMessage],
+    messages: &[(i64, &NewMessage)],
     now: Millis,
 ) -> Result<()> {
-    for message in messages {
-        let id = draw(tx, Sequence::Message, 1).await?;
-        let row = ActiveModel {
+    for part in messages.chunks(BATCH) {
+        let first = draw(tx, Sequence::Message, i64::try_from(part.len()).expect("a part is short")).await?;
+        let rows = (first..).zip(part).map(|(id, (event_id, message))| ActiveModel {
             id: Set(id),
             tenant: Set(tenant.to_owned()),
             key: Set(message.key.clone()),
             flow: Set(message.flow.clone()),
-            event_id: Set(event_id),
+            event_id: Set(*event_id),
             action: Set(message.action.word().to_owned()),
             connection: Set(message.connection.clone()),
             party: Set(to_text(&message.party)),
@@ -166,8 +165,8 @@ pub(super) async fn insert<C: ConnectionTrait>(
             remote_id: Set(None),
             created_at: Set(now),
             updated_at: Set(now),
-        };
-        Entity::insert(row)
+        });
+        Entity::insert_many(rows)
             .on_conflict(OnConflict::columns([Column::Tenant, Column::Key]).do_nothing().to_owned())
             .exec_without_returning(tx)
             .await?;

@@ -45,6 +45,7 @@ use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
+use tokio::sync::Mutex;
 
 pub use budget::Spent;
 pub(crate) use budget::{AccountTx, Grant, SpentKey, Tally, Window};
@@ -54,7 +55,7 @@ pub use entity::Entity;
 pub use error::StoreError;
 pub use event::{Changed, NewEvent, StoredEvent};
 pub use history::{HistoryCounts, Unread};
-pub use hook::{Hook, HookState, NewHook};
+pub use hook::{DueHook, Hook, HookState, NewHook};
 pub use keys::{KeyHolder, KeyPage};
 pub use message::{Message, MessageState, NewMessage};
 pub use observe::{Incoming, PageOutcome, Restated};
@@ -85,6 +86,8 @@ struct Inner {
     tenant: String,
     writer: DatabaseConnection,
     reader: DatabaseConnection,
+    /// Where those stand in line who write to SQLite, which takes one at a time.
+    line: Option<Mutex<()>>,
 }
 
 /// Whose rows, where the rows are known by number already.
@@ -115,6 +118,16 @@ impl Store {
 
     /// Begins a writing transaction.
     pub(crate) async fn begin(&self) -> Result<DatabaseTransaction> {
+        // The first in line alone waits for the connection itself: whoever begins next has no more than that one before it.
+        let _first = match &self.inner.line {
+            Some(line) => Some(line.lock().await),
+            None => None,
+        };
+        self.begin_next().await
+    }
+
+    /// Begins a writing transaction before those that stand in line: for what somebody outside waits for.
+    pub(crate) async fn begin_next(&self) -> Result<DatabaseTransaction> {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()

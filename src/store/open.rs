@@ -10,6 +10,7 @@ use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynch
 use sea_orm::sqlx::{Connection, PgConnection};
 use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr, EntityTrait};
 use sea_orm_migration::{MigratorTrait, seaql_migrations};
+use tokio::sync::Mutex;
 
 use super::error::database_code;
 use super::{BATCH, Inner, Result, Store, StoreError};
@@ -25,6 +26,8 @@ const READERS: u32 = 3;
 /// Pages in the write-ahead log before they are moved into the database: pages of an index that many commits touch are
 /// moved once instead of every time. 16 MiB of disk at most.
 const CHECKPOINT_PAGES: &str = "4000";
+/// The same where others wait for a commit, which waits until so many pages are on the disk.
+const CHECKPOINT_PAGES_DURABLE: &str = "1000";
 /// Page cache of the writing SQLite connection, in KiB, and of each reading one. Every one of them fills its own as the
 /// database grows: that is what memory grows by.
 const WRITE_CACHE_KIB: u32 = 8 * 1024;
@@ -70,19 +73,20 @@ impl Store {
 
     async fn open_with(options: &StoreOptions, synchronous: SqliteSynchronous) -> Result<Store> {
         let url = options.url.trim();
-        let (writer, reader) =
+        let (writer, reader, line) =
             if let Some(rest) = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://")) {
                 let pool = open_postgres(rest).await?;
-                (pool.clone(), pool)
+                (pool.clone(), pool, None)
             } else if url.starts_with("sqlite:") {
-                open_sqlite(url, synchronous).await?
+                let (writer, reader) = open_sqlite(url, synchronous).await?;
+                (writer, reader, Some(Mutex::default()))
             } else {
                 return Err(StoreError::BadUrl {
                     url: without_password(url),
                     why: "it must begin with sqlite: or postgres://".into(),
                 });
             };
-        Ok(Store { inner: Arc::new(Inner { tenant: options.tenant.clone(), writer, reader }) })
+        Ok(Store { inner: Arc::new(Inner { tenant: options.tenant.clone(), writer, reader, line }) })
     }
 
     /// Applies all missing migrations and returns their names.
@@ -238,6 +242,10 @@ async fn connect_sqlite(
     usage: SqliteUse,
     synchronous: SqliteSynchronous,
 ) -> Result<DatabaseConnection> {
+    let checkpoint_pages = match synchronous {
+        SqliteSynchronous::Full => CHECKPOINT_PAGES_DURABLE,
+        _ => CHECKPOINT_PAGES,
+    };
     let mut options = ConnectOptions::new(url);
     options
         .min_connections(1)
@@ -261,7 +269,7 @@ async fn connect_sqlite(
                     "cache_size",
                     format!("-{}", if usage == SqliteUse::Read { READ_CACHE_KIB } else { WRITE_CACHE_KIB }),
                 )
-                .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+                .pragma("wal_autocheckpoint", checkpoint_pages);
             match usage {
                 SqliteUse::Read => options.pragma("query_only", "1"),
                 SqliteUse::Write | SqliteUse::Memory => options,

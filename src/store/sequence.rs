@@ -1,7 +1,7 @@
 //! Row numbers: dense, chosen by the program, so that bulk inserts need no answer from the database.
 
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QuerySelect};
 
 use super::Result;
 use super::tables::sequence::{ActiveModel, Column, Entity};
@@ -49,13 +49,13 @@ impl Sequence {
 pub async fn draw<C: ConnectionTrait>(tx: &C, sequence: Sequence, n: i64) -> Result<i64> {
     let name = sequence.name();
     let row = ActiveModel { name: Set(name.to_owned()), next: Set(n + 1) };
-    Entity::insert(row)
+    let drawn = Entity::insert(row)
         .on_conflict(
             OnConflict::column(Column::Name).value(Column::Next, Expr::col((Entity, Column::Next)).add(n)).to_owned(),
         )
-        .exec_without_returning(tx)
+        .exec_with_returning(tx)
         .await?;
-    Ok(next(tx, sequence).await? - n)
+    Ok(drawn.next - n)
 }
 
 /// Keeps every other writer of records waiting until the caller's transaction ends, so that what it reads of them now is
@@ -63,6 +63,9 @@ pub async fn draw<C: ConnectionTrait>(tx: &C, sequence: Sequence, n: i64) -> Res
 ///
 /// Always before any record is touched: two who waited for each other's records would never end.
 pub async fn hold_records<C: ConnectionTrait>(tx: &C) -> Result<()> {
+    if tx.get_database_backend() == DbBackend::Sqlite {
+        return Ok(());
+    }
     let held: Option<i64> = Entity::find()
         .select_only()
         .column(Column::Next)

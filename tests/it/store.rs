@@ -199,6 +199,9 @@ async fn busy_hours(store: &Store) {
     let times = [NOON - 50 * HOUR, NOON - 2 * HOUR, NOON - 2 * HOUR + 1, NOON];
     let events: Vec<NewEvent> = (0..).zip(times).map(|(number, at)| event(number, at)).collect();
     assert_eq!(store.save_events("quiet shop", &events, &[], 0, NOON).await.unwrap(), 4);
+    // Those that are known, and one that comes twice.
+    let more = [event(0, NOON - 9 * HOUR), event(9, NOON), event(9, NOON)];
+    assert_eq!(store.save_events("quiet shop", &more, &[], 0, NOON).await.unwrap(), 1);
     let hours = store.busy_hours("quiet shop", "order", NOON - 10 * HOUR).await.unwrap();
     assert_eq!(hours, [NOON / HOUR - 2, NOON / HOUR]);
     assert_eq!(store.last_event_at("quiet shop", "order").await.unwrap(), Some(NOON));
