@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use counterpart::store::{HookState, Store, StoreOptions};
+use counterpart::store::{HookState, MessageState, Store, StoreOptions};
 use counterpart_connectors::conformance::{Target, run};
 use counterpart_connectors::{Clock, ConnectionSpec, LiveTransport, SystemClock, Transport};
 use counterpart_sandbox::{TOKEN, Vendor};
@@ -391,6 +391,12 @@ impl Site {
         until("the message", async || (self.lab.told("chat").len() >= wanted).then_some(())).await;
         until("the end of the inbox", async || {
             (self.store.count_hooks(HookState::Pending).await.expect("the store answers") == 0).then_some(())
+        })
+        .await;
+        // Whoever is killed before the answer came looks for the message later, and says that it is unknown until then.
+        until("the answers to the messages", async || {
+            let counts = self.store.count_messages().await.expect("the store answers");
+            (!counts.contains_key(&MessageState::Sending)).then_some(())
         })
         .await;
         let said = self.lab.told("chat").split_off(self.heard);
