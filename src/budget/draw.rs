@@ -26,23 +26,19 @@ const CLOCKS_APART_MS: i64 = 60_000;
 
 /// What a draw came to.
 pub(super) enum Drawn {
-    /// Tokens were drawn.
-    Granted { grant: i64, n: i64 },
+    /// Tokens were drawn at this time.
+    Granted { grant: i64, n: i64, at: Millis },
     /// There are none before this time.
     NotBefore(Millis),
 }
 
 impl Ledger {
     /// Draws tokens for a call, or says when to try again.
-    pub(super) async fn draw(
-        &self,
-        bucket: &Bucket,
-        call: &Call<'_>,
-        cost: i64,
-        now: Millis,
-    ) -> Result<Drawn, StoreError> {
-        let finished = bucket.pool().finished(now, false);
+    pub(super) async fn draw(&self, bucket: &Bucket, call: &Call<'_>, cost: i64) -> Result<Drawn, StoreError> {
         let tx = self.store.account(&bucket.account).await?;
+        // A store that others write to may have been waited for.
+        let now = self.clock.now();
+        let finished = bucket.pool().finished(now, false);
         settle_all(&tx, &finished).await?;
         let mut windows = tx.windows(&bucket.windows).await?;
         for window in &mut windows {
@@ -82,7 +78,7 @@ impl Ledger {
         }
         tx.spend(self.run_id, &spent).await?;
         tx.commit().await?;
-        Ok(Drawn::Granted { grant, n })
+        Ok(Drawn::Granted { grant, n, at: now })
     }
 
     /// How many calls all windows still allow, at least `cost`; or when they will.

@@ -148,11 +148,11 @@ impl Ledger {
 
     /// Stores what was counted but not stored yet; [`Store::spent`] is exact afterwards.
     pub async fn flush(&self) -> Result<(), StoreError> {
-        let spent = self.take_spent();
-        if spent.is_empty() {
+        if self.spent().is_empty() {
             return Ok(());
         }
         let tx = self.store.account("").await?;
+        let spent = self.take_spent();
         if let Err(error) = tx.spend(self.run_id, &spent).await {
             self.put_back(spent);
             return Err(error);
@@ -196,22 +196,22 @@ impl Ledger {
                 ticket.wait_behind(&*self.clock, seen).await;
                 continue;
             }
-            let now = self.clock.now();
-            if let Some(grant) = bucket.pool().take(cost, now) {
+            let at = self.clock.now();
+            if let Some(grant) = bucket.pool().take(cost, at) {
                 self.count(call, Tally { n: cost, limited: 0 });
-                return Ok(Permit { grant, cost, at: now, from_pool: true });
+                return Ok(Permit { grant, cost, at, from_pool: true });
             }
-            match self.draw(bucket, call, cost, now).await {
-                Ok(Drawn::Granted { grant, n }) if bucket.portion > 1 && n < cost => {
+            match self.draw(bucket, call, cost).await {
+                Ok(Drawn::Granted { grant, n, at }) if bucket.portion > 1 && n < cost => {
                     // It has the window to itself, and is more than the window: a pool would never hold so much.
                     self.count(call, Tally { n: cost, limited: 0 });
-                    return Ok(Permit { grant, cost, at: now, from_pool: false });
+                    return Ok(Permit { grant, cost, at, from_pool: false });
                 }
-                Ok(Drawn::Granted { grant, n }) if bucket.portion > 1 => {
-                    bucket.pool().add(grant, n, now);
+                Ok(Drawn::Granted { grant, n, at }) if bucket.portion > 1 => {
+                    bucket.pool().add(grant, n, at);
                 }
-                Ok(Drawn::Granted { grant, .. }) => {
-                    return Ok(Permit { grant, cost, at: now, from_pool: false });
+                Ok(Drawn::Granted { grant, at, .. }) => {
+                    return Ok(Permit { grant, cost, at, from_pool: false });
                 }
                 Ok(Drawn::NotBefore(at)) => {
                     ticket.wait_until(&*self.clock, seen, at).await;

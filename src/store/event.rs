@@ -223,6 +223,9 @@ impl Store {
         as_of: i64,
         now: Millis,
     ) -> Result<u64> {
+        if events.is_empty() && looked_at.is_empty() {
+            return Ok(0);
+        }
         let tx = self.begin().await?;
         hold_records(&tx).await?;
         let new = self.unknown(&tx, connection, events).await?;
@@ -248,7 +251,8 @@ impl Store {
         Ok(new.len() as u64)
     }
 
-    /// Those that are not stored yet, each once. Records are held, so that nobody else stores events now.
+    /// Those that are not stored yet, each once. Records are held, so that nobody else stores events now, and what they stored
+    /// before is seen (PostgreSQL: at READ COMMITTED, its default).
     async fn unknown<'e, C: ConnectionTrait>(
         &self,
         tx: &C,

@@ -166,6 +166,9 @@ impl Store {
 
     /// Their records were read.
     pub async fn hooks_done(&self, ids: &[i64], now: Millis) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
         let tx = self.begin().await?;
         for part in ids.chunks(BATCH) {
             Entity::update_many()

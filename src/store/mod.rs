@@ -86,7 +86,7 @@ struct Inner {
     tenant: String,
     writer: DatabaseConnection,
     reader: DatabaseConnection,
-    /// Where those stand in line who write to SQLite, which takes one at a time.
+    /// Where those of this process stand in line who write to SQLite, which takes one at a time.
     line: Option<Mutex<()>>,
 }
 
@@ -118,7 +118,8 @@ impl Store {
 
     /// Begins a writing transaction.
     pub(crate) async fn begin(&self) -> Result<DatabaseTransaction> {
-        // The first in line alone waits for the connection itself: whoever begins next has no more than that one before it.
+        // The first in line alone waits for the connection itself: whoever begins next has no more than that one before it,
+        // and the one who writes.
         let _first = match &self.inner.line {
             Some(line) => Some(line.lock().await),
             None => None,
@@ -126,7 +127,8 @@ impl Store {
         self.begin_next().await
     }
 
-    /// Begins a writing transaction before those that stand in line: for what somebody outside waits for.
+    /// Begins a writing transaction before those that stand in line: for what somebody outside waits for. Other processes
+    /// that write to the same file know of no line.
     pub(crate) async fn begin_next(&self) -> Result<DatabaseTransaction> {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),

@@ -112,6 +112,7 @@ impl Store {
     /// [`revision`](Store::revision) stays as it is.
     pub async fn restate(&self, rows: &[Restated], as_of: i64) -> Result<()> {
         let tx = self.begin().await?;
+        hold_records(&tx).await?;
         for row in rows {
             let done = record::Entity::update_many()
                 .col_expr(record::Column::Fingerprint, Expr::value(row.fingerprint.as_str()))

@@ -17,16 +17,17 @@ use super::{BATCH, Inner, Result, Store, StoreError};
 
 /// How long a statement waits for another process that is writing.
 const BUSY: Duration = Duration::from_secs(5);
-/// How long a caller waits for a free connection of the pool.
+/// How long a caller waits for a free connection of the pool; on SQLite, how long the first of the writers in line does.
 const POOL: Duration = Duration::from_secs(60);
 /// Connections on PostgreSQL.
 const POOL_SIZE: u32 = 8;
 /// Reading connections on SQLite: each is a thread with a cache and prepared statements of its own.
 const READERS: u32 = 3;
 /// Pages in the write-ahead log before they are moved into the database: pages of an index that many commits touch are
-/// moved once instead of every time. 16 MiB of disk at most.
+/// moved once instead of every time. 16 MiB of disk, and more only while somebody reads for long.
 const CHECKPOINT_PAGES: &str = "4000";
-/// The same where others wait for a commit, which waits until so many pages are on the disk.
+/// The same where each commit is on the disk before it returns: the one that comes to the end of the log moves them, while
+/// webhooks wait. It is short, and often.
 const CHECKPOINT_PAGES_DURABLE: &str = "1000";
 /// Page cache of the writing SQLite connection, in KiB, and of each reading one. Every one of them fills its own as the
 /// database grows: that is what memory grows by.

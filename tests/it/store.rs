@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 
 use counterpart::budget::Ledger;
 use counterpart::store::{
-    ConflictFilter, ConflictState, Entity, Incoming, NewConflict, NewEvent, OpResult, OpState, PlannedOp, Pruned,
-    Reconciled, Record, RecordCounts, RecordState, RecordUpdate, Restated, Scan, Store, StreamState,
+    ConflictFilter, ConflictState, Entity, Incoming, MessageState, NewConflict, NewEvent, NewMessage, OpResult,
+    OpState, PlannedOp, Pruned, Reconciled, Record, RecordCounts, RecordState, RecordUpdate, Restated, Scan, Store,
+    StreamState,
 };
-use counterpart_connectors::{Call, Gate, Purpose};
-use counterpart_core::business::EventKind;
+use counterpart_connectors::{ActKind, Call, Gate, Purpose};
+use counterpart_core::business::{EventKind, Party};
 use counterpart_core::identity::Evidence;
 use counterpart_core::merge::{Agreed, AgreedSlot, Clock, Golden, GoldenSlot};
 use counterpart_core::plan::{Action, Lane, Operation};
@@ -45,6 +46,7 @@ async fn tell(kind: Kind) {
     long_keys(&store).await;
     facts(&store).await;
     busy_hours(&store).await;
+    events_and_messages(&store).await;
     pruning(&store).await;
     if kind != Kind::Memory {
         let other = home.open_as("another customer").await;
@@ -181,6 +183,49 @@ async fn pruning(store: &Store) {
     let first = store.prune(LIMIT).await.unwrap();
     assert_eq!((first.scans, first.is_cut()), (500, true));
     assert_eq!(store.prune(LIMIT).await.unwrap().scans, 1);
+}
+
+/// However often and by how many an event is told of, it is stored once, with its own messages.
+async fn events_and_messages(store: &Store) {
+    const ORDERS: usize = 600;
+    let message = |order: &str, flow: &str, nth: &str| NewMessage {
+        key: format!("{flow}|{order}|{nth}"),
+        flow: flow.to_owned(),
+        action: ActKind::Send,
+        connection: "nowhere".to_owned(),
+        party: Party::default(),
+        conversation: None,
+        text: Some(nth.to_owned()),
+        state: MessageState::Dropped,
+        reason: None,
+    };
+    let event = |order: String, kind: EventKind, nth: &str| NewEvent {
+        messages: ["thanks", "note"].map(|flow| message(&order, flow, nth)).to_vec(),
+        subject: json!({ "order": { "id": order } }),
+        external_id: order,
+        kind,
+        nth: nth.to_owned(),
+        happened_at: NOON,
+        live: true,
+        caused_by: None,
+    };
+    let order = |number: usize| format!("busy {number}");
+    let mut events: Vec<NewEvent> =
+        (0..ORDERS).map(|number| event(order(number), EventKind::OrderCreated, "")).collect();
+    events.push(event(order(0), EventKind::ShipmentCreated, "parcel"));
+    // The same event with other messages: the first counts.
+    let twice = NewEvent { messages: vec![message("twice", "thanks", "twice")], ..events[1].clone() };
+    events.push(twice);
+    let save = || store.save_events("busy shop", &events, &[], 0, NOON);
+    let (one, other) = tokio::join!(save(), save());
+    assert_eq!(one.unwrap() + other.unwrap(), ORDERS as u64 + 1);
+    let messages = store.messages(None, 0, 10_000).await.unwrap();
+    let ours: Vec<_> = messages.iter().filter(|message| message.connection == "nowhere").collect();
+    assert_eq!(ours.len(), 2 * (ORDERS + 1));
+    for message in ours {
+        let event = store.event(message.event_id).await.unwrap().expect("its event is there");
+        assert_eq!(message.key.split('|').nth(1), Some(event.subject.id()), "{}", message.key);
+    }
 }
 
 /// In which hours anything happened in a stream, and when last.
