@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use counterpart_connectors::kit::settings::KIT_SETTINGS;
 use counterpart_connectors::{ActKind, Manifest};
 use counterpart_core::business::{EventKind, PARCELS, Topic};
 use counterpart_core::field::FieldName;
@@ -398,8 +399,7 @@ fn connection_config(
         let at = [place[0], place[1], key.as_str()];
         if let Some(known) = &manifest
             && !known.settings.contains_key(&key)
-            && key != "auth"
-            && key != "allow_http"
+            && !KIT_SETTINGS.contains(&key.as_str())
         {
             let names: Vec<&str> = known.settings.keys().map(String::as_str).collect();
             let message = format!("connector `{}` has no setting `{key}`", file.connector);

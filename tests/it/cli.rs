@@ -1315,6 +1315,41 @@ fn an_explanation_says_why_a_field_was_left_alone() {
     }
 }
 
+/// The flows that docs/flows.md begins with are taken as they stand there.
+#[test]
+fn the_documented_flows_are_taken() {
+    let document = include_str!("../../docs/flows.md");
+    let samples: Vec<&str> = document.split("```toml\n").skip(1).filter_map(|part| part.split("```").next()).collect();
+    let flows: String = samples.iter().filter(|sample| sample.starts_with("[[flows]]")).copied().collect();
+    assert_eq!(flows.matches("[[flows]]").count(), 4);
+    let place = Place::new(1);
+    let folder = place.folder.path();
+    std::fs::create_dir(folder.join("messages")).expect("a folder");
+    let text = "event = \"conversation.resolved\"\n---\nChat {{ conversation.id }}\nIt ended.\n";
+    std::fs::write(folder.join("messages/chat-ticket.en.txt"), text).expect("a text");
+    let token = "{ env = \"SANDBOX_TOKEN\" }";
+    let others = format!(
+        "\n[connections.chat]\nconnector = \"chatwoot\"\nbase_url = \"http://127.0.0.1:9\"\naccount_id = 1\n\
+         api_access_token = {token}\n\n[connections.desk]\nconnector = \"rt\"\nbase_url = \"http://127.0.0.1:9\"\n\
+         queue = \"General\"\ntoken = {token}\n\n"
+    );
+    place.write(&format!("mappings_dir = \".\"\n{}{others}{flows}", place.config()));
+    let (report, code) = place.json(&["check"]);
+    assert_eq!(code, 0, "{report:#}");
+}
+
+/// What every connection takes, whatever its connector says.
+#[test]
+fn settings_of_every_connection_are_taken() {
+    let place = Place::new(1);
+    let kit = "connector = \"crm\"\nauth = \"bearer\"\nallow_http = true\nbudget_account = \"ours\"";
+    let config = place.config().replace("connector = \"crm\"", kit);
+    assert!(config.contains(kit));
+    place.write(&config);
+    let (report, code) = place.json(&["check"]);
+    assert_eq!(code, 0, "{report:#}");
+}
+
 /// Keys that nobody knows, values of the wrong type and what is missing are told together, each with its place, and so is
 /// what is wrong besides.
 #[test]
